@@ -1,0 +1,146 @@
+"""One frozen tree of settings."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A listening address: host and port."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Where everything is, absolute. Derived from --root / MTA_ROOT, the user and the defaults (docs: interface)."""
+
+    config: str
+    data: str  # mta.db, queue/, dkim/, maildrop/
+    run: str  # control.sock, submit.sock
+
+    @property
+    def database(self) -> str:
+        return f"{self.data}/mta.db"
+
+    @property
+    def spool(self) -> str:
+        return f"{self.data}/queue"
+
+    @property
+    def dkim(self) -> str:
+        return f"{self.data}/dkim"
+
+    @property
+    def maildrop(self) -> str:
+        return f"{self.data}/maildrop"
+
+    @property
+    def control(self) -> str:
+        return f"{self.run}/control.sock"
+
+    @property
+    def submit(self) -> str:
+        return f"{self.run}/submit.sock"
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    smtp: tuple[Address, ...] = ()
+    submission: tuple[Address, ...] = ()
+    submissions: tuple[Address, ...] = ()
+    http: Address | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    trusted_networks: tuple[str, ...] = ("127.0.0.0/8", "::1")
+    admin_group: str = "mtad-admin"
+    admin_token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    cert: str = ""  # absolute path; "" = none, then STARTTLS, AUTH and submissions are off
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Dns:
+    servers: tuple[Address, ...] = ()  # empty = the system's
+    timeout_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a route leads: the parsed form of "smtp://user@host:port" and its kin."""
+
+    scheme: str  # smtp smtps lmtp maildir reject discard
+    host: str = ""  # name or address literal without brackets
+    port: int = 0
+    path: str = ""  # LMTP socket, or maildir pattern
+    user: str = ""  # AUTH to a smarthost; the password comes from `password_file`
+    text: str = ""  # reject:
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRule:
+    match: str  # glob over the recipient domain; "*" = all
+    to: Target
+    password_file: str = ""
+    tls: str = "may"  # may | encrypt | verify
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    port: int = 25
+    allow_private_addresses: bool = False
+    workers: int = 50
+    max_per_domain: int = 20
+    interval_s: float = 1.0
+    retry_s: tuple[float, ...] = (300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0)  # the last repeats
+    expire_s: float = 5 * 86400.0
+    delay_warning_s: float = 4 * 3600.0  # 0 = never
+    routes: tuple[RouteRule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    deliver: Target | None = None  # for `domains`, after aliases
+    aliases: tuple[str, ...] = ()
+    catch_all: str = ""
+    delimiter: str = "+"  # sub-address
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    message_size_bytes: int = 50 * 1024 * 1024
+    header_size_bytes: int = 256 * 1024
+    recipients: int = 1000
+    connections: int = 1000
+    connections_per_ip: int = 50
+    errors: int = 20
+    command_timeout_s: float = 300.0
+    data_timeout_s: float = 180.0  # per block (RFC 5321 4.5.3.2.5)
+    received: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    history_s: float = 7 * 86400.0
+    trash_s: float = 3 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    hostname: str
+    domains: tuple[str, ...]
+    paths: Paths
+    listen: Listen = field(default_factory=Listen)
+    access: Access = field(default_factory=Access)
+    tls: Tls = field(default_factory=Tls)
+    dns: Dns = field(default_factory=Dns)
+    delivery: Delivery = field(default_factory=Delivery)
+    local: Local = field(default_factory=Local)
+    limits: Limits = field(default_factory=Limits)
+    keep: Keep = field(default_factory=Keep)

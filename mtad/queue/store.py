@@ -1,0 +1,159 @@
+"""The store: what the queue promises, independent of the engine.
+
+Every method takes `now` where time matters, raises StoreError (temporary, with the cause) and nothing of a driver's,
+and is all-or-nothing: it happened durably when the call returns, or it did not happen.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from mtad.mail.envelope import Attempt, Content, Job, Message, NewMessage, Recipient
+
+
+class StoreError(Exception):
+    """The store could not do it now. Nothing changed. `full` means no room (452 4.3.1 to a peer, else 451 4.3.0)."""
+
+    def __init__(self, cause: str, *, full: bool = False) -> None:
+        super().__init__(cause)
+        self.full = full
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Which recipients an operation means. All given conditions must hold; an empty one is refused unless `all`.
+
+    Address selectors are exact, "@domain", or a glob with * and ?; "%" and "_" mean themselves; matching is
+    case-insensitive in ASCII. `ids` are message ids, recipient ids, or unique prefixes of message ids.
+    """
+
+    ids: tuple[str, ...] = ()
+    sender: str = ""
+    recipient: str = ""
+    domain: str = ""
+    user: str = ""
+    ip: str = ""
+    states: tuple[str, ...] = ()  # display words: active, deferred, held, trashed (and ready, done, failed)
+    error: str = ""  # part of the last reply's text, or its code or status
+    older_s: float | None = None
+    newer_s: float | None = None
+    size: tuple[str, int] | None = None  # (">", 4096)
+    attempts: tuple[str, int] | None = None
+    all: bool = False
+
+    @property
+    def empty(self) -> bool:
+        return self == Selector()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One selected recipient with its message: what `queue list` shows. `state` is already LEASED where it is."""
+
+    message: Message
+    recipient: Recipient
+
+
+# What `change` can do to the selected recipients.
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """READY -> HELD."""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """HELD -> READY, due now."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryAt:
+    """READY -> READY, due at `at`. `flush` is RetryAt(now)."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trash:
+    """READY, HELD -> TRASHED: no delivery, no report; `restore` brings it back until the trash is swept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """TRASHED -> READY, due now."""
+
+
+Change = Hold | Release | RetryAt | Trash | Restore
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """A snapshot of the queue. Counts are recipients but for `messages`, which has an open recipient each."""
+
+    messages: int = 0
+    size_bytes: int = 0
+    active: int = 0
+    ready: int = 0  # due now
+    deferred: int = 0
+    held: int = 0
+    trashed: int = 0
+    done: int = 0  # kept as history
+    failed: int = 0
+    oldest_at: float | None = None  # of the open ones
+    domains: tuple[tuple[str, int, float], ...] = ()  # (domain, open recipients, oldest accepted_at), most first, <= 20
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The outcome of a job: one row per recipient of it, and what it gives birth to."""
+
+    job: Job
+    attempts: Sequence[Attempt]
+    changes: Sequence[Recipient]  # the new value of each recipient of the job
+    spawn: Sequence[NewMessage] = field(default=())  # reports, in the same transaction
+
+
+class Store(Protocol):
+    async def accept(self, new: NewMessage) -> None:
+        """Store message, recipients and body. On return it is on stable storage; only now may anyone say 250."""
+
+    async def lease(self, now: float, until: float, limit: int, skip: frozenset[str] = frozenset()) -> Sequence[Job]:
+        """Take up to `limit` due recipients, oldest due first, none of a domain in `skip`, as jobs of one message and
+        one domain. A leased recipient is not leased again before `until` passed, it was settled or released."""
+
+    async def renew(self, job: Job, until: float) -> bool:
+        """Own the job for longer. False: it was lost, stop before the next step that cannot be undone."""
+
+    async def settle(self, settlement: Settlement) -> bool:
+        """Record the outcome: attempts, new states, reports; drop the body once nothing of the message is open.
+        One durable transaction. False when the lease was lost: nothing was written.
+        A recipient that an operator changed while it was leased: a final outcome wins, else the operator does."""
+
+    async def content(self, message_id: str) -> Content:
+        """The octets of an open message. StoreError when they are missing or damaged."""
+
+    async def select(self, what: Selector, now: float, after: str = "", limit: int = 1000) -> Sequence[Row]:
+        """Selected recipients ordered by id, at most `limit`, those after recipient id `after`.
+        Without `states`: the open ones (READY, LEASED, HELD)."""
+
+    async def change(self, what: Selector, change: Change, now: float, limit: int = 0) -> int:
+        """Apply to all selected recipients whose state allows it, in one transaction. How many it changed."""
+
+    async def attempts(self, message_id: str) -> Sequence[Attempt]:
+        """The tries of a message's recipients, oldest first, as long as history is kept."""
+
+    async def next_due(self, now: float) -> float | None:
+        """When the next READY, unleased recipient is due; None when there is none."""
+
+    async def stats(self, now: float) -> Stats: ...
+
+    async def sweep(self, now: float, history_s: float, trash_s: float, limit: int = 1000) -> int:
+        """Forget finished messages older than `history_s` and trash older than `trash_s`, at most `limit` messages;
+        delete body files that no row names. How many messages went."""
+
+    async def backup(self, path: str) -> None:
+        """Write a consistent copy of the database to `path` (must not exist), while the daemon works. Fsynced."""
+
+    async def close(self) -> None:
+        """Finish what was asked, checkpoint, release the lock."""
+
+
