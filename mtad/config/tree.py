@@ -144,3 +144,4 @@ class Config:
     local: Local = field(default_factory=Local)
     limits: Limits = field(default_factory=Limits)
     keep: Keep = field(default_factory=Keep)
+    warnings: tuple[str, ...] = ()  # what is odd but works; told at start and by `mtad check`

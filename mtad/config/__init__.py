@@ -1,0 +1,36 @@
+"""Settings: one frozen tree (tree.py), and how it is made from mtad.toml and MTA_* variables (load.py)."""
+
+from mtad.config.errors import ConfigError, ConfigErrors
+from mtad.config.tree import (
+    Access,
+    Address,
+    Config,
+    Delivery,
+    Dns,
+    Keep,
+    Limits,
+    Listen,
+    Local,
+    Paths,
+    RouteRule,
+    Target,
+    Tls,
+)
+
+__all__ = [
+    "Access",
+    "Address",
+    "Config",
+    "ConfigError",
+    "ConfigErrors",
+    "Delivery",
+    "Dns",
+    "Keep",
+    "Limits",
+    "Listen",
+    "Local",
+    "Paths",
+    "RouteRule",
+    "Target",
+    "Tls",
+]
