@@ -1,6 +1,9 @@
 """Settings: one frozen tree (tree.py), and how it is made from mtad.toml and MTA_* variables (load.py)."""
 
 from mtad.config.errors import ConfigError, ConfigErrors
+from mtad.config.keys import describe
+from mtad.config.load import load
+from mtad.config.places import locate
 from mtad.config.tree import (
     Access,
     Address,
@@ -33,4 +36,7 @@ __all__ = [
     "RouteRule",
     "Target",
     "Tls",
+    "describe",
+    "load",
+    "locate",
 ]

@@ -1,7 +1,7 @@
 """What is wrong with the settings, said so that it can be fixed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +22,17 @@ class ConfigErrors(Exception):  # noqa: N818  (it carries them all)
     def __init__(self, errors: Sequence[ConfigError]) -> None:
         super().__init__("\n".join(str(error) for error in errors))
         self.errors = tuple(errors)
+
+
+@dataclass(slots=True)
+class Findings:
+    """What was found while reading: errors stop the daemon, warnings do not."""
+
+    errors: list[ConfigError] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def error(self, key: str, text: str, hint: str = "") -> None:
+        self.errors.append(ConfigError(key, text, hint))
+
+    def warn(self, key: str, text: str, hint: str = "") -> None:
+        self.warnings.append(str(ConfigError(key, text, hint)))

@@ -1,0 +1,89 @@
+"""Is this certificate and key a pair that a server can use? Only loaded where a certificate is configured."""
+
+import os
+import ssl
+import stat
+
+from mtad.config.errors import Findings
+
+EXPIRY_WARNING_S = 7 * 86400.0
+DAY_S = 86400.0
+
+
+def examine(cert: str, key: str, hostname: str, findings: Findings, now: float) -> None:
+    """Note what is wrong: unreadable, no PEM, no pair (errors); expiry, names, an open key file (warnings)."""
+    octets = {name: _read(path, name, findings) for name, path in (("tls.cert", cert), ("tls.key", key))}
+    if not all(octets.values()):
+        return
+    _examine_certificate(octets["tls.cert"] or b"", cert, hostname, findings, now)
+    if any(error.key.startswith("tls.") for error in findings.errors):
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, _no_password)
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            findings.error("tls.key", f"{key} does not belong to the certificate {cert}")
+        else:
+            findings.error(
+                "tls.key", f"{key} cannot be used: {(error.reason or 'unknown format').lower()}", "PEM, no passphrase"
+            )
+    except OSError as error:
+        findings.error("tls.key", f"{key} cannot be used: {error.strerror}")
+    except ValueError:
+        findings.error("tls.key", f"{key} has a passphrase", "a service needs a key without one")
+
+
+def _no_password() -> str:
+    # Else OpenSSL asks on the terminal.
+    raise ValueError("the key has a passphrase")
+
+
+def _read(path: str, name: str, findings: Findings) -> bytes | None:
+    try:
+        with open(path, "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            octets = file.read(1 << 20)
+    except OSError as error:
+        findings.error(name, f"{path} cannot be read: {error.strerror}")
+        return None
+    if name == "tls.key" and stat.S_IMODE(mode) & 0o007:
+        findings.warn(name, f"{path} is open to everybody", f"chmod 640 {path}")
+    if not octets.strip():
+        findings.error(name, f"{path} is empty")
+        return None
+    return octets
+
+
+def _examine_certificate(octets: bytes, path: str, hostname: str, findings: Findings, now: float) -> None:
+    from cryptography import x509
+
+    try:
+        leaf = x509.load_pem_x509_certificates(octets)[0]
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(
+            x509.DNSName
+        )
+    except x509.ExtensionNotFound:
+        names = []
+    except ValueError:
+        findings.error("tls.cert", f"{path} holds no PEM certificate")
+        return
+    left_s = _timestamp(leaf) - now
+    if left_s <= 0:
+        findings.warn("tls.cert", f"{path} has expired", "renew it; users and strict senders cannot connect")
+    elif left_s < EXPIRY_WARNING_S:
+        findings.warn("tls.cert", f"{path} expires in {left_s / DAY_S:.1f} days", "renew it")
+    if hostname and not any(_matches(name.lower(), hostname) for name in names):
+        shown = ", ".join(names[:5]) or "no name"
+        findings.warn("tls.cert", f"{path} is not for {hostname} but for {shown}", "users would see a warning")
+
+
+def _timestamp(leaf: object) -> float:
+    """End of validity. The aware property is newer than the oldest `cryptography` we take."""
+    from datetime import UTC
+
+    end = getattr(leaf, "not_valid_after_utc", None) or leaf.not_valid_after.replace(tzinfo=UTC)  # type: ignore[attr-defined]
+    return float(end.timestamp())
+
+
+def _matches(name: str, hostname: str) -> bool:
+    return name == hostname or (name.startswith("*.") and name[1:] == hostname[hostname.find(".") :])

@@ -1,0 +1,156 @@
+"""What only shows when settings are seen together, and on this machine: files, certificates, contradictions."""
+
+import ipaddress
+import os
+import stat
+from dataclasses import replace
+
+from mtad.config.certificate import examine
+from mtad.config.errors import Findings
+from mtad.config.places import SOCKET_PATH_MAX, Place
+from mtad.config.tree import Address, Config, Target
+
+NEEDS_CERTIFICATE = ("submission", "submissions")
+
+
+def check(config: Config, place: Place, findings: Findings, *, defaulted: bool, now: float) -> None:
+    """Note every problem. `defaulted`: nobody named the mail listeners, so the ones that cannot work are left out."""
+    _names(config, findings)
+    _places(config, findings)
+    usable = _certificate(config, findings, now)
+    _listeners(config, findings, defaulted=defaulted, usable=usable)
+    _delivery(config, findings)
+    _local(config, place, findings)
+
+
+def without_dead_listeners(config: Config) -> Config:
+    """The submission listeners turned off where there is no certificate: without it nobody could sign in."""
+    if config.tls.cert:
+        return config
+    return replace(config, listen=replace(config.listen, submission=(), submissions=()))
+
+
+def tls_default(to: Target) -> str:
+    """A password goes only to who proves its name; on loopback nobody listens in between."""
+    return "verify" if to.user and not _loopback(to.host) else "may"
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _names(config: Config, findings: Findings) -> None:
+    if config.hostname and "." not in config.hostname and config.hostname != "localhost":
+        findings.warn("hostname", f"{config.hostname!r} has no domain", "other servers refuse such a greeting")
+
+
+def _places(config: Config, findings: Findings) -> None:
+    longest = max(config.paths.control, config.paths.submit, key=len)
+    if len(os.fsencode(longest)) > SOCKET_PATH_MAX:
+        findings.error("--root", f"{longest} is too long for a socket", f"at most {SOCKET_PATH_MAX} octets")
+
+
+def _certificate(config: Config, findings: Findings, now: float) -> bool:
+    """Note what is wrong with the pair. True: STARTTLS will work."""
+    tls = config.tls
+    if bool(tls.cert) != bool(tls.key):
+        missing = "tls.key" if tls.cert else "tls.cert"
+        findings.error(missing, "is missing", "certificate and key go together")
+        return False
+    if not tls.cert:
+        return False
+    before = len(findings.errors)
+    examine(tls.cert, tls.key, config.hostname, findings, now)
+    return len(findings.errors) == before
+
+
+def _listeners(config: Config, findings: Findings, *, defaulted: bool, usable: bool) -> None:
+    listen = config.listen
+    if not config.tls.cert and not config.tls.key:
+        for name in NEEDS_CERTIFICATE:
+            if getattr(listen, name) and defaulted:
+                findings.warn(f"listen.{name}", "off: there is no certificate", "set tls.cert and tls.key")
+            elif getattr(listen, name):
+                findings.error(
+                    f"listen.{name}",
+                    "needs a certificate",
+                    "set tls.cert and tls.key, or write an empty list to turn it off",
+                )
+    taken: dict[Address, str] = {}
+    for name in ("smtp", "submission", "submissions", "http"):
+        addresses = getattr(listen, name) or ()
+        for address in (addresses,) if isinstance(addresses, Address) else addresses:
+            other = taken.setdefault(address, f"listen.{name}")
+            if address.port and (other != f"listen.{name}" or addresses.count(address) > 1):
+                findings.error(f"listen.{name}", f"{address.host} port {address.port} is taken by {other}")
+                break
+    if listen.http is not None and not _loopback(listen.http.host):
+        if not config.access.admin_token:
+            findings.error("listen.http", "is open to the network without access.admin_token", 'use "127.0.0.1:8080"')
+        else:
+            findings.warn("listen.http", "is open to the network and unencrypted", "put a TLS proxy in front of it")
+
+
+def _delivery(config: Config, findings: Findings) -> None:
+    delivery = config.delivery
+    if delivery.retry_s and delivery.retry_s[0] >= delivery.expire_s:
+        findings.error(
+            "delivery.expire", "is not longer than the first pause of delivery.retry: mail would get one try"
+        )
+    if delivery.delay_warning_s >= delivery.expire_s:
+        findings.warn("delivery.delay_warning", "is not shorter than delivery.expire: nobody is ever told of a delay")
+    if delivery.max_per_domain > delivery.workers:
+        findings.warn("delivery.max_per_domain", "is larger than delivery.workers, which bounds it")
+    everything = 0
+    for number, route in enumerate(delivery.routes, 1):
+        label = f"delivery.route[{number}]"
+        if everything:
+            findings.warn(label, f"is never reached: route {everything} matches everything", "the first match wins")
+        elif route.match == "*":
+            everything = number
+        if route.password_file and not route.to.user:
+            findings.error(f"{label}.to", "names no user for password_file", "smtp://user@host:587")
+        if route.to.user and route.to.scheme == "lmtp":
+            findings.error(f"{label}.to", "LMTP knows no sign-in here", "leave the user out")
+        elif route.to.user:
+            _smarthost(label, route.password_file, findings)
+            if route.tls == "may" and route.to.scheme == "smtp" and not _loopback(route.to.host):
+                findings.error(f"{label}.tls", "would send the password unencrypted", 'use "verify" or "encrypt"')
+
+
+def _smarthost(label: str, path: str, findings: Findings) -> None:
+    key = f"{label}.password_file"
+    if not path:
+        findings.error(key, "is missing", "the file that holds the user's password")
+        return
+    try:
+        with open(path, "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            empty = not file.read(4096).strip()
+    except OSError as error:
+        findings.error(key, f"{path} cannot be read: {error.strerror}")
+        return
+    if empty:
+        findings.error(key, f"{path} is empty")
+    if stat.S_IMODE(mode) & 0o007:
+        findings.warn(key, f"{path} is open to everybody", f"chmod 600 {path}")
+
+
+def _local(config: Config, place: Place, findings: Findings) -> None:
+    deliver = config.local.deliver
+    if deliver is not None and deliver.scheme not in {"maildir", "lmtp", "smtp", "discard", "reject"}:
+        findings.error("local.deliver", f"{deliver.scheme}: is no place for mailboxes", "maildir:// or lmtp://")
+    if deliver is not None and deliver.user:
+        findings.error("local.deliver", "takes no user", "maildir:// or lmtp://")
+    for path in config.local.aliases:
+        try:
+            with open(path, "rb"):
+                pass
+        except FileNotFoundError:
+            if path != place.aliases:  # the default one may be absent
+                findings.error("local.aliases", f"{path} does not exist")
+        except OSError as error:
+            findings.error("local.aliases", f"{path} cannot be read: {error.strerror}")

@@ -1,0 +1,114 @@
+"""Everything that is configured -> Config, or every problem at once."""
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from mtad.config import source
+from mtad.config.check import check, tls_default, without_dead_listeners
+from mtad.config.errors import ConfigErrors, Findings
+from mtad.config.keys import KEYS
+from mtad.config.places import Place, locate
+from mtad.config.tree import (
+    Access,
+    Address,
+    Config,
+    Delivery,
+    Dns,
+    Keep,
+    Limits,
+    Listen,
+    Local,
+    RouteRule,
+    Target,
+    Tls,
+)
+from mtad.mail.envelope import Clock
+
+MAIL_LISTENERS = frozenset({"smtp", "submission", "submissions"})
+
+
+def load(
+    root: str = "",
+    config: str = "",
+    environ: Mapping[str, str] | None = None,
+    uid: int | None = None,
+    *,
+    clock: Clock = time.time,
+) -> Config:
+    """Read all settings: options before variables before the file before defaults.
+
+    `root` and `config` are the options --root and --config ("" = not given), `uid` decides where things are.
+    Raises ConfigErrors with every problem found; what is odd but works is in Config.warnings.
+    """
+    environ = os.environ if environ is None else environ
+    place = locate(root, config, environ, uid)
+    findings = Findings()
+    # A container may be configured by variables alone; a file that was named must be there.
+    optional = not (config or environ.get("MTA_CONFIG")) and bool(
+        environ.get("MTA_HOSTNAME") or environ.get("MTA_HOSTNAME_FILE")
+    )
+    document = source.read_file(place, findings, optional=optional)
+    if document is None:
+        raise ConfigErrors(findings.errors)
+    values = source.values_of(document, place, findings)
+    source.override(values, environ, place, findings)
+    routes = source.routes_of(document, place, findings)
+    for key in KEYS:
+        given = key.path in values or key.path in document or any(error.key == key.path for error in findings.errors)
+        if key.section == "" and key.default == "(required)" and not given:
+            findings.error(key.path, "is missing", key.help)
+    listen = document.get("listen")
+    defaulted = not (isinstance(listen, dict) and MAIL_LISTENERS & listen.keys())
+    settings = _tree(values, routes, place, defaulted=defaulted)
+    check(settings, place, findings, defaulted=defaulted, now=clock())
+    if findings.errors:
+        raise ConfigErrors(findings.errors)
+    return replace(without_dead_listeners(settings), warnings=tuple(findings.warnings))
+
+
+def _tree(values: Mapping[str, Any], routes: list[dict[str, Any]], place: Place, *, defaulted: bool) -> Config:
+    """The tree of what could be read; the places fill in what depends on them."""
+    fields: dict[str, dict[str, Any]] = {}
+    for key in KEYS:
+        if key.path in values:
+            fields.setdefault(key.section, {})[key.field] = values[key.path]
+    top = fields.get("", {})
+    listen = Listen(**fields.get("listen", {}))
+    if defaulted:
+        listen = replace(_default_listeners(place), http=listen.http)
+    mailboxes = Target("maildir", path=f"{place.paths.data}/mailboxes/%d/%u")
+    local = {"deliver": mailboxes, "aliases": (place.aliases,)} | fields.get("local", {})
+    rules = tuple(
+        RouteRule(
+            match=route["match"],
+            to=route["to"],
+            password_file=route.get("password_file", ""),
+            tls=route.get("tls") or tls_default(route["to"]),
+        )
+        for route in routes
+    )
+    return Config(
+        hostname=top.get("hostname", ""),
+        domains=tuple(dict.fromkeys(top.get("domains", ()))),
+        paths=place.paths,
+        listen=listen,
+        access=Access(**fields.get("access", {})),
+        tls=Tls(**fields.get("tls", {})),
+        dns=Dns(**fields.get("dns", {})),
+        delivery=Delivery(**fields.get("delivery", {}), routes=rules),
+        local=Local(**local),
+        limits=Limits(**fields.get("limits", {})),
+        keep=Keep(**fields.get("keep", {})),
+    )
+
+
+def _default_listeners(place: Place) -> Listen:
+    if place.role == "system":
+        hosts, ports = ("0.0.0.0", "::"), (25, 587, 465)  # noqa: S104  (a mail server serves the world)
+    else:
+        hosts, ports = ("127.0.0.1",), (2525, 2587, 2465)
+    smtp, submission, submissions = (tuple(Address(host, port) for host in hosts) for port in ports)
+    return Listen(smtp=smtp, submission=submission, submissions=submissions)

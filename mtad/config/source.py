@@ -1,0 +1,177 @@
+"""mtad.toml and MTA_* variables -> parsed values by key, with every problem noted."""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mtad.config.errors import Findings
+from mtad.config.keys import KEYS, SECTIONS, Key
+from mtad.config.parse import BadValue
+from mtad.config.places import Place
+
+FILE_MAX_BYTES = 4 * 1024 * 1024
+SECRET_MAX_BYTES = 64 * 1024
+ROUTES_MAX = 10_000
+ROUTE = "delivery.route"
+
+# Of the family, but no settings: read by the commands, the logs and the fault points themselves.
+OTHER_VARIABLES = frozenset({"MTA_ROOT", "MTA_CONFIG", "MTA_SOCKET", "MTA_SENDMAIL_STRICT", "MTA_FAULT"})
+OTHER_PREFIX = "MTA_LOG_"
+
+_BY_PATH = {key.path: key for key in KEYS}
+_VARIABLES = {key.variable: key for key in KEYS if key.variable}
+
+
+def read_file(place: Place, findings: Findings, *, optional: bool) -> dict[str, Any] | None:
+    """The TOML document; None (and one error) when there is none to be had. An `optional` file may be absent."""
+    path = place.paths.config
+    octets = _read(path, FILE_MAX_BYTES, path, findings, optional=optional)
+    if octets is None:
+        return {} if optional and not findings.errors else None
+    try:
+        return tomllib.loads(octets.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        findings.error(path, f"is not UTF-8 (line {octets.count(10, 0, error.start) + 1})")
+    except tomllib.TOMLDecodeError as error:
+        findings.error(path, f"is not TOML: {error}", 'texts need quotes, lists brackets: key = ["..."]')
+    except RecursionError:
+        findings.error(path, "is nested too deeply")
+    return None
+
+
+def values_of(document: Mapping[str, Any], place: Place, findings: Findings) -> dict[str, Any]:
+    """Parsed values by key path, without the routes."""
+    return dict(_walk(document, "", place, findings))
+
+
+def routes_of(document: Mapping[str, Any], place: Place, findings: Findings) -> list[dict[str, Any]]:
+    """One dict of parsed values per [[delivery.route]], keyed by the last word of the key."""
+    delivery = document.get("delivery")
+    tables = delivery.get("route", []) if isinstance(delivery, dict) else []
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        findings.error(ROUTE, "is not a list of tables", "begin each one with [[delivery.route]]")
+        return []
+    if len(tables) > ROUTES_MAX:
+        findings.error(ROUTE, f"has more than {ROUTES_MAX} entries")
+        return []
+    routes = []
+    for number, table in enumerate(tables, 1):
+        label = f"{ROUTE}[{number}]"
+        before = len(findings.errors)
+        route = {path.rpartition(".")[2]: value for path, value in _walk(table, ROUTE, place, findings, label)}
+        for name in ("match", "to"):
+            if name not in table:
+                findings.error(f"{label}.{name}", "is missing", _BY_PATH[f"{ROUTE}.{name}"].help)
+        if len(findings.errors) == before:
+            routes.append(route)
+    return routes
+
+
+def override(values: dict[str, Any], environ: Mapping[str, str], place: Place, findings: Findings) -> None:
+    """Put the MTA_* variables over the values of the file."""
+    for variable, key in _VARIABLES.items():
+        text = _variable(variable, environ, findings)
+        if text is not None:
+            parsed = _parsed(key, text, variable, place, findings, key.variable_parse)
+            values.update({key.path: parsed} if parsed is not None else {})
+    credentials = environ.get("CREDENTIALS_DIRECTORY", "")
+    if credentials and not {"MTA_ADMIN_TOKEN", "MTA_ADMIN_TOKEN_FILE"} & environ.keys():
+        octets = _read(f"{credentials}/admin_token", SECRET_MAX_BYTES, "access.admin_token", findings, optional=True)
+        if octets is not None:
+            text = octets.decode("utf-8", "replace").strip()
+            values["access.admin_token"] = _parsed(_BY_PATH["access.admin_token"], text, "", place, findings)
+    known = {*_VARIABLES, *(f"{variable}_FILE" for variable in _VARIABLES), *OTHER_VARIABLES}
+    for variable in sorted(environ):
+        if variable.startswith("MTA_") and variable not in known and not variable.startswith(OTHER_PREFIX):
+            findings.warn(variable, "unknown variable, ignored", did_you_mean(variable, known))
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {near[0]}?" if near else ""
+
+
+def _walk(
+    table: Mapping[str, Any], section: str, place: Place, findings: Findings, label: str = ""
+) -> Iterable[tuple[str, Any]]:
+    """(key path, parsed value) of one table and the tables in it; `label` is the section's name in messages."""
+    for name, value in table.items():
+        path = f"{section}.{name}" if section else name
+        shown = f"{label or section}.{name}" if section else name
+        if path == ROUTE:
+            continue
+        if path in SECTIONS:
+            if isinstance(value, dict):
+                yield from _walk(value, path, place, findings)
+            else:
+                findings.error(shown, "is a section, not a value", f"write [{path}] and its keys below it")
+            continue
+        key = _BY_PATH.get(path)
+        if key is None:
+            findings.error(shown, "unknown key", _hint_for_unknown(section, name))
+            continue
+        parsed = _parsed(key, value, shown, place, findings)
+        if parsed is not None:
+            yield path, parsed
+
+
+def _hint_for_unknown(section: str, name: str) -> str:
+    here = [key.name for key in KEYS if key.section == section]
+    here += [path.rpartition(".")[2] for path in SECTIONS if path and path.rpartition(".")[0] == section]
+    near = did_you_mean(name, here)
+    if near:
+        return near
+    elsewhere = [key for key in KEYS if key.name == name and key.section != section]
+    if elsewhere:
+        return (
+            f"it belongs to [{elsewhere[0].section}]" if elsewhere[0].section else "it belongs above the first section"
+        )
+    return "known here: " + ", ".join(here)
+
+
+def _parsed(key: Key, value: Any, shown: str, place: Place, findings: Findings, parse: Any = None) -> Any:
+    """The parsed value, paths made absolute; None after noting an error (no parser gives None but for http = "")."""
+    try:
+        parsed = (parse or key.parse)(value)
+    except BadValue as error:
+        findings.error(shown or key.path, error.text, error.hint)
+        return None
+    if key.base == "file":
+        folder = os.path.dirname(place.paths.config)
+        if isinstance(parsed, tuple):
+            return tuple(os.path.normpath(os.path.join(folder, path)) for path in parsed)
+        return os.path.normpath(os.path.join(folder, parsed)) if parsed else ""
+    return parsed
+
+
+def _variable(variable: str, environ: Mapping[str, str], findings: Findings) -> str | None:
+    """The text of NAME, or of the file that NAME_FILE names. A variable set to nothing counts as unset."""
+    text, path = environ.get(variable, ""), environ.get(f"{variable}_FILE", "")
+    if text and path:
+        findings.error(variable, f"is set, and {variable}_FILE too", "unset one of them")
+        return None
+    if not path:
+        return text or None
+    octets = _read(path, SECRET_MAX_BYTES, f"{variable}_FILE", findings, optional=False)
+    return None if octets is None else octets.decode("utf-8", "replace").strip()
+
+
+def _read(path: str, limit: int, key: str, findings: Findings, *, optional: bool) -> bytes | None:
+    where = "" if key == path else f"{path} "
+    try:
+        with open(path, "rb") as file:
+            octets = file.read(limit + 1)
+    except FileNotFoundError:
+        if not optional:
+            hint = "make one: mtactl init --hostname HOST --domain DOMAIN" if key == path else ""
+            findings.error(key, f"{where}does not exist", hint)
+        return None
+    except OSError as error:
+        findings.error(key, f"{where}cannot be read: {error.strerror}")
+        return None
+    if len(octets) > limit:
+        findings.error(key, f"{where}is larger than {limit} octets")
+        return None
+    return octets
