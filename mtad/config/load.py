@@ -57,8 +57,8 @@ def load(
     source.override(values, environ, place, findings)
     routes = source.routes_of(document, place, findings)
     for key in KEYS:
-        given = key.path in values or key.path in document or any(error.key == key.path for error in findings.errors)
-        if key.section == "" and key.default == "(required)" and not given:
+        spoken_of = {key.path, key.variable, f"{key.variable}_FILE"} & {error.key for error in findings.errors}
+        if key.section == "" and key.default == "(required)" and key.path not in values and not spoken_of:
             findings.error(key.path, "is missing", key.help)
     listen = document.get("listen")
     defaulted = not (isinstance(listen, dict) and MAIL_LISTENERS & listen.keys())
@@ -80,7 +80,7 @@ def _tree(values: Mapping[str, Any], routes: list[dict[str, Any]], place: Place,
     if defaulted:
         listen = replace(_default_listeners(place), http=listen.http)
     mailboxes = Target("maildir", path=f"{place.paths.data}/mailboxes/%d/%u")
-    local = {"deliver": mailboxes, "aliases": (place.aliases,)} | fields.get("local", {})
+    local: dict[str, Any] = {"deliver": mailboxes, "aliases": (place.aliases,)} | fields.get("local", {})
     rules = tuple(
         RouteRule(
             match=route["match"],
@@ -106,9 +106,8 @@ def _tree(values: Mapping[str, Any], routes: list[dict[str, Any]], place: Place,
 
 
 def _default_listeners(place: Place) -> Listen:
-    if place.role == "system":
-        hosts, ports = ("0.0.0.0", "::"), (25, 587, 465)  # noqa: S104  (a mail server serves the world)
-    else:
-        hosts, ports = ("127.0.0.1",), (2525, 2587, 2465)
+    system = place.role == "system"
+    hosts = ("0.0.0.0", "::") if system else ("127.0.0.1",)  # noqa: S104  (a mail server serves the world)
+    ports = (25, 587, 465) if system else (2525, 2587, 2465)
     smtp, submission, submissions = (tuple(Address(host, port) for host in hosts) for port in ports)
     return Listen(smtp=smtp, submission=submission, submissions=submissions)
