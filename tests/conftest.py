@@ -1,0 +1,28 @@
+"""What all tests share: short directories for sockets, and where the shared suites are."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+# No test may find the machine's own daemon or configuration.
+for name in [name for name in os.environ if name.startswith("MTA_")]:
+    del os.environ[name]
+
+
+@pytest.fixture
+def short_dir() -> Iterator[Path]:
+    """A directory with a short path: a Unix socket's is limited to 107 octets."""
+    path = tempfile.mkdtemp(prefix="mtad-", dir="/tmp")
+    yield Path(path)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return REPOSITORY
