@@ -1,0 +1,191 @@
+"""DNS as the daemon needs it: typed answers, a bounded cache, one query at a time for one question, a deadline.
+
+dnspython does the messages; it costs 75 ms to import, so it is loaded when the first question is asked.
+"""
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mtad.config import Dns
+from mtad.mail.envelope import Clock
+
+if TYPE_CHECKING:
+    from dns.asyncresolver import Resolver as Asker
+
+CACHE_MAX = 10_000  # answers
+TTL_MAX_S = 86_400.0
+TTL_MIN_S = 5.0  # a TTL of 0 still serves the burst that asked for it
+NEGATIVE_MAX_S = 900.0
+TEMPORARY_S = 5.0  # a failing server is not asked again by every mail of a burst
+RECORDS_MAX = 100  # of one answer
+
+
+class DnsTemporary(Exception):  # noqa: N818  (the names are the design's)
+    """No answer now: timeout, SERVFAIL, garbage. Holds the cause for the log."""
+
+
+class NoSuchName(Exception):  # noqa: N818
+    """NXDOMAIN: the name does not exist, whatever the type. Also a name that cannot exist."""
+
+
+class NoData(Exception):  # noqa: N818
+    """The name exists, but has no record of this type."""
+
+
+@dataclass(frozen=True, slots=True)
+class MxAnswer:
+    """MX records as (preference, host), in no order that matters. A null MX (RFC 7505) is the one host ""."""
+
+    hosts: tuple[tuple[int, str], ...]
+    secure: bool = False  # the AD bit, from a resolver on this machine
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """One cached outcome: records, or the failure to raise."""
+
+    records: tuple[Any, ...]
+    secure: bool
+    expires_at: float
+    failure: type[Exception] | None = None
+    cause: str = ""
+
+
+class Resolver:
+    """Safe for any number of concurrent callers of one event loop."""
+
+    def __init__(self, config: Dns, clock: Clock, cache_max: int = CACHE_MAX) -> None:
+        self._config = config
+        self._clock = clock
+        self._cache_max = cache_max
+        self._cache: OrderedDict[tuple[str, str], _Answer] = OrderedDict()
+        self._asking: dict[tuple[str, str], asyncio.Task[_Answer]] = {}
+        self._asker: Asker | None = None
+
+    async def mx(self, domain: str) -> MxAnswer:
+        """Raises DnsTemporary, NoSuchName, or NoData (then the domain itself is the host, RFC 5321 5.1)."""
+        answer = await self._ask(domain, "MX")
+        return MxAnswer(tuple((record.preference, _host(record.exchange)) for record in answer.records), answer.secure)
+
+    async def addresses(self, host: str) -> tuple[str, ...]:
+        """IPv4 first, then IPv6. Raises DnsTemporary (nothing found, and one type failed), NoSuchName, NoData."""
+        outcomes = await asyncio.gather(self._ask(host, "A"), self._ask(host, "AAAA"), return_exceptions=True)
+        found = [
+            str(record.address) for outcome in outcomes if isinstance(outcome, _Answer) for record in outcome.records
+        ]
+        if found:
+            return tuple(found)
+        failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        for kind in (DnsTemporary, NoSuchName):
+            for failure in failures:
+                if isinstance(failure, kind):
+                    raise failure
+        raise next((failure for failure in failures if not isinstance(failure, NoData)), NoData(host))
+
+    async def system_addresses(self, host: str) -> tuple[str, ...]:
+        """As `addresses`, but the hosts file of this machine counts too: for hosts that the operator named."""
+        if self._config.servers:
+            return await self.addresses(host)
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._config.timeout_s):
+                found = await loop.getaddrinfo(host, None, proto=6)
+        except (OSError, UnicodeError, TimeoutError) as error:
+            raise DnsTemporary(f"{host}: {error!r}") from None
+        return tuple(sorted({str(address[0]) for *_, address in found}, key=lambda address: ":" in address))
+
+    async def txt(self, name: str) -> tuple[bytes, ...]:
+        """Each record's strings joined without a space (RFC 7208 3.3)."""
+        answer = await self._ask(name, "TXT")
+        return tuple(b"".join(record.strings) for record in answer.records)
+
+    # --- cache and single flight
+
+    async def _ask(self, name: str, kind: str) -> _Answer:
+        key = (name.lower().rstrip("."), kind)
+        answer = self._cache.get(key)
+        if answer is None or answer.expires_at <= self._clock():
+            task = self._asking.get(key)
+            if task is None:
+                task = asyncio.create_task(self._query(*key))
+                self._asking[key] = task
+                task.add_done_callback(lambda _: self._asking.pop(key, None))
+            # One caller that gives up must not take the answer from the others.
+            answer = await asyncio.shield(task)
+        else:
+            self._cache.move_to_end(key)
+        if answer.failure is not None:
+            raise answer.failure(answer.cause)
+        return answer
+
+    async def _query(self, name: str, kind: str) -> _Answer:
+        answer = await self._answer(name, kind)
+        self._cache[name, kind] = answer
+        self._cache.move_to_end((name, kind))
+        while len(self._cache) > self._cache_max:
+            self._cache.popitem(last=False)
+        return answer
+
+    async def _answer(self, name: str, kind: str) -> _Answer:
+        import dns.exception
+        import dns.name
+        import dns.resolver
+
+        try:
+            question = dns.name.from_text(name)
+        except (dns.exception.DNSException, ValueError):
+            return self._failed(NoSuchName, f"{name}: not a domain name", NEGATIVE_MAX_S)
+        try:
+            async with asyncio.timeout(self._config.timeout_s):
+                got = await self._dns().resolve(question, kind, raise_on_no_answer=False, search=False)
+            if got.rrset is None:
+                return self._failed(NoData, f"{name} {kind}: no data", _negative_ttl(got.response))
+            return _Answer(
+                tuple(got.rrset)[:RECORDS_MAX],
+                bool(got.response.flags & dns.flags.AD) and _loopback(got.nameserver),
+                self._clock() + min(max(float(got.rrset.ttl), TTL_MIN_S), TTL_MAX_S),
+            )
+        except dns.resolver.NXDOMAIN as error:
+            response = next(iter((error.kwargs.get("responses") or {}).values()), None)
+            return self._failed(NoSuchName, f"{name}: no such name", _negative_ttl(response))
+        except Exception as error:  # noqa: BLE001  (whatever a server or the network does to us: no answer now)
+            return self._failed(DnsTemporary, f"{name} {kind}: {type(error).__name__}: {error}", TEMPORARY_S)
+
+    def _failed(self, failure: type[Exception], cause: str, ttl_s: float) -> _Answer:
+        return _Answer((), False, self._clock() + ttl_s, failure, cause)
+
+    def _dns(self) -> "Asker":
+        if self._asker is None:
+            import dns.flags
+            from dns.asyncresolver import Resolver as Asker
+            from dns.nameserver import Do53Nameserver
+
+            servers = self._config.servers
+            asker = Asker(configure=not servers)
+            if servers:
+                asker.nameservers = [Do53Nameserver(server.host, server.port) for server in servers]
+            asker.timeout = max(self._config.timeout_s / 3, 0.1)
+            asker.lifetime = self._config.timeout_s
+            asker.use_edns(0, dns.flags.DO, 1232)
+            asker.flags = dns.flags.RD | dns.flags.AD
+            self._asker = asker
+        return self._asker
+
+
+def _host(name: Any) -> str:
+    """A name of an answer as text: lower case, without the last dot; the root is ""."""
+    return str(name.to_text(omit_final_dot=True)).lower().removesuffix(".")
+
+
+def _loopback(server: str | None) -> bool:
+    return bool(server) and (str(server).startswith("127.") or server == "::1")
+
+
+def _negative_ttl(response: Any) -> float:
+    """RFC 2308 5: the lesser of the SOA's own TTL and its minimum."""
+    for rrset in getattr(response, "authority", ()):
+        if rrset.rdtype == 6:
+            return min(max(float(min(rrset.ttl, rrset[0].minimum)), TTL_MIN_S), NEGATIVE_MAX_S)
+    return TTL_MIN_S
