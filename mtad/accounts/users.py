@@ -97,7 +97,10 @@ class Users:
         """The user of that name (case-insensitive; a bare local part is qualified), disabled or not."""
         if "@" not in name and self._domain:
             name = f"{name}@{self._domain}"
-        return self._users.get(addresses.fold(name))
+        try:
+            return self._users.get(addresses.fold(name))
+        except addresses.AddressError:
+            return None
 
     async def add(self, name: str, password: str) -> StoredUser:
         """Make a user. UserError when the name is taken or no address; PasswordError for a weak password. Durable."""

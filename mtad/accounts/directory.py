@@ -1,0 +1,154 @@
+"""Who is here: what an address means to this host. Pure over the loaded users and aliases."""
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from mtad.accounts.aliases import Aliases
+from mtad.accounts.users import Users
+from mtad.config import Config
+from mtad.mail import address as addresses
+from mtad.mail.reply import Refused, Reply
+
+DEPTH_MAX = 50
+TARGETS_MAX = 1000
+ALWAYS = frozenset({"postmaster", "abuse"})  # RFC 5321 4.5.1, RFC 2142
+TO_POSTMASTER = frozenset({"root", "mailer-daemon"})
+
+_TOO_LARGE = Reply(451, "4.2.4", "Alias expansion is too large")
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """A mailbox of ours. `address` is its own name: without sub-address, in the case of the user store."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """An alias: mail goes to these addresses instead. One step; they may be aliases themselves.
+
+    A target equal to the alias, or written with a backslash in the file, means the mailbox of that name and is given
+    in `mailboxes`.
+    """
+
+    targets: tuple[str, ...]
+    mailboxes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Our domain, but nobody there by that name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Not our domain."""
+
+
+Resolution = Mailbox | Forward | Unknown | Elsewhere
+
+
+class Directory:
+    """Resolves canonical addresses. Make a new one after a change of settings or aliases; users are looked up live."""
+
+    def __init__(self, config: Config, users: Users, aliases: Aliases) -> None:
+        self._users = users
+        self._aliases = aliases
+        self._domains = frozenset(config.domains)
+        self._main = config.domains[0] if config.domains else config.hostname
+        self._delimiter = config.local.delimiter
+        self._catch_all = config.local.catch_all
+
+    def ours(self, domain: str) -> bool:
+        """Is this domain (A-label, lower case) one of ours?"""
+        return domain in self._domains
+
+    def resolve(self, address: str) -> Resolution:
+        """One step: aliases before users, exact names before sub-addresses, catch_all last."""
+        local, domain = addresses.split(address)
+        if not domain:
+            if local.lower() != "postmaster":
+                return Unknown()
+            domain = self._main
+        else:
+            try:
+                domain = addresses.domain_of(address)
+            except addresses.AddressError:
+                return Elsewhere()
+            if domain not in self._domains:
+                return Elsewhere()
+        base = addresses.subaddress(local, self._delimiter)[0]
+        for name in (local,) if base == local else (local, base):
+            found = self._named(name, domain)
+            if found is not None:
+                return found
+        if base.lower() in ALWAYS:
+            return Mailbox(f"{base.lower()}@{domain}")
+        if base.lower() in TO_POSTMASTER:
+            return Forward((f"postmaster@{domain}",))
+        if self._catch_all and not addresses.same(self._catch_all, f"{local}@{domain}"):
+            return Forward((self._catch_all,))
+        return Unknown()
+
+    def expand(self, address: str) -> tuple[str, ...]:
+        """All final addresses: mailboxes of ours and addresses elsewhere, each once, in the order of the aliases.
+
+        () when the address itself is unknown; an unknown target of an alias stays in, so that its failure is reported.
+        A loop ends at the address where it closes, as its mailbox. Raises Refused (451 4.2.4) beyond DEPTH_MAX levels
+        or TARGETS_MAX addresses: mail is rather late than lost.
+        """
+        found: dict[str, str] = {}
+        todo: list[tuple[str, int, frozenset[str]]] = [(address, 0, frozenset())]
+        seen = 0
+        while todo:
+            current, depth, path = todo.pop()
+            key = addresses.fold(current)
+            seen += 1
+            if depth > DEPTH_MAX or len(found) > TARGETS_MAX or seen > 10 * TARGETS_MAX:
+                raise Refused(_TOO_LARGE.because(f"expanding {address}"))
+            resolution: Resolution = Mailbox(current) if key in path else self.resolve(current)
+            match resolution:
+                case Mailbox(name):
+                    found.setdefault(addresses.fold(name), name)
+                case Elsewhere():
+                    found.setdefault(key, current)
+                case Unknown():
+                    if depth:
+                        found.setdefault(key, current)
+                case Forward(targets, mailboxes):
+                    for name in mailboxes:
+                        found.setdefault(addresses.fold(name), name)
+                    # The last one pushed is looked at first.
+                    todo.extend((target, depth + 1, path | {key}) for target in reversed(targets))
+                case _:
+                    assert_never(resolution)
+        return tuple(found.values())
+
+    def _named(self, local: str, domain: str) -> Resolution | None:
+        """The alias, or else the mailbox, of exactly this name."""
+        address = f"{local}@{domain}"
+        targets = self._aliases.expand(address)
+        if targets is None:
+            targets = self._aliases.expand(local)
+        if targets is not None:
+            return self._forward(address, targets)
+        user = self._users.get(address)
+        return None if user is None else Mailbox(user.name)
+
+    def _forward(self, address: str, targets: tuple[str, ...]) -> Forward:
+        """Complete bare names; set apart what means a mailbox."""
+        onwards: list[str] = []
+        mailboxes: list[str] = []
+        for target in targets:
+            literal = target.startswith("\\")
+            name = target.removeprefix("\\")
+            full = name if "@" in name else f"{name}@{self._main}"
+            if addresses.same(full, address) or (literal and self._is_ours(full)):
+                mailboxes.append(full)
+            else:
+                onwards.append(full)
+        return Forward(tuple(onwards), tuple(mailboxes))
+
+    def _is_ours(self, address: str) -> bool:
+        return addresses.domain_of(address) in self._domains
