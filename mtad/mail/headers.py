@@ -6,16 +6,18 @@ in the size of the block and never raises on hostile octets.
 """
 
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from mtad.mail.addrlist import addresses
 from mtad.mail.text import clean
 
-# A field and its folded lines. Octets of a field name: RFC 5322 3.6.8; blanks before the colon: 4.5.
-_FIELD = re.compile(rb"^([!-9;-~]++)[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*+\n?", re.MULTILINE)
+# Name and value with its folded lines. Octets of a name: RFC 5322 3.6.8; blanks before the colon: 4.5.
+_FIELD = re.compile(rb"^([!-9;-~]++)[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)\n?", re.MULTILINE)
+_TIDY = re.compile(rb"(?:[!-9;-~]++[ \t]*+:[^\n]*+(?:\n[ \t][^\n]*+)*+(?:\n|\Z))*+(?:\r?\n)?")
 _FOLD = re.compile(rb"\r?\n(?=[ \t])")
 _ENCODED_WORD = re.compile(r"=\?[!-<>-~]+\?[BbQq]\?[!->@-~]*\?=")
-_VALUE_MAX = 64 * 1024  # octets of one field that are looked at
+_VALUE_MAX = 64 * 1024  # octets of one value that are looked at
 _SHOWN_MAX = 200
 
 
@@ -25,16 +27,6 @@ class Field(NamedTuple):
     name: bytes
     start: int
     end: int
-
-
-class Summary(NamedTuple):
-    """What accepting a message needs to know of its block."""
-
-    names: frozenset[bytes]
-    message_id: str
-    subject: str
-    received: int
-    malformed: bool
 
 
 def end_of_head(octets: bytes) -> int:
@@ -60,33 +52,36 @@ def fields(head: bytes) -> list[Field]:
 
 def values(head: bytes, name: bytes) -> list[bytes]:
     """The unfolded values of the fields called `name` (lower case), in order, without the blanks around them."""
-    return [_value(head, field) for field in fields(head) if field.name == name]
+    return [_value(found) for found in _named(head, name)]
 
 
 def has(head: bytes, name: bytes) -> bool:
     """Whether there is a field called `name` (lower case)."""
-    return count(head, name) > 0
+    return next(_named(head, name), None) is not None
 
 
 def count(head: bytes, name: bytes) -> int:
     """How many fields are called `name` (lower case)."""
-    return sum(field.name == name for field in fields(head))
+    return sum(1 for _ in _named(head, name))
 
 
 def remove(head: bytes, names: frozenset[bytes]) -> bytes:
     """The block without the fields of these names (lower case), folded lines included."""
+    spans = sorted(found.span() for name in names for found in _named(head, name))
+    if not spans:
+        return head
     kept = []
     at = 0
-    for field in fields(head):
-        if field.name in names:
-            kept.append(head[at : field.start])
-            at = field.end
-    return b"".join(kept) + head[at:] if at else head
+    for start, end in spans:
+        kept.append(head[at:start])
+        at = end
+    kept.append(head[at:])
+    return b"".join(kept)
 
 
 def malformed(head: bytes) -> bool:
     """Whether the block has lines that are neither a field nor part of one."""
-    return _malformed(head, fields(head))
+    return _TIDY.fullmatch(head) is None
 
 
 def count_received(head: bytes) -> int:
@@ -96,63 +91,41 @@ def count_received(head: bytes) -> int:
 
 def message_id(head: bytes) -> str:
     """The first Message-ID with its angle brackets, fit to show; "" if there is none."""
-    found = values(head, b"message-id")
-    return _shown_id(found[0]) if found else ""
+    return clean(_first(head, b"message-id").decode("utf-8", "replace"), _SHOWN_MAX)
 
 
 def subject(head: bytes) -> str:
     """The first Subject in plain characters (RFC 2047 decoded), fit to show, cut to 200; "" if there is none."""
-    found = values(head, b"subject")
-    return _shown_text(found[0]) if found else ""
+    text = _first(head, b"subject")[: 4 * _SHOWN_MAX].decode("utf-8", "replace")
+    return clean(_decode_words(text) if "=?" in text else text, _SHOWN_MAX)
 
 
 def first_addresses(head: bytes, name: bytes) -> list[str]:
-    """The addr-specs of the first field called `name` (lower case)."""
-    found = values(head, name)
-    return [spec for _, spec in addresses(found[0].decode("utf-8", "replace"))] if found else []
+    """The addr-specs of the first field called `name` (lower case), as they stand."""
+    return [spec for _, spec in addresses(_first(head, name).decode("utf-8", "replace"))]
 
 
-def summary(head: bytes) -> Summary:
-    """All of it in one pass."""
-    found = fields(head)
-    first: dict[bytes, Field] = {}
-    received = 0
-    for field in found:
-        if field.name == b"received":
-            received += 1
-        first.setdefault(field.name, field)
-    wanted_id, wanted_subject = first.get(b"message-id"), first.get(b"subject")
-    return Summary(
-        frozenset(first),
-        _shown_id(_value(head, wanted_id)) if wanted_id else "",
-        _shown_text(_value(head, wanted_subject)) if wanted_subject else "",
-        received,
-        _malformed(head, found),
-    )
+def _named(head: bytes, name: bytes) -> Iterator[re.Match[bytes]]:
+    line = b"\n" + name
+    lines = b"\n" + head.lower()  # so that a place in it is the place in `head` of the line after the "\n"
+    at = lines.find(line)
+    while at >= 0:
+        found = _FIELD.match(head, at)
+        if found is not None and len(found[1]) == len(name):
+            yield found
+        at = lines.find(line, at + 1)
 
 
-def _value(head: bytes, field: Field) -> bytes:
-    raw = head[head.index(b":", field.start) + 1 : min(field.end, field.start + _VALUE_MAX)]
+def _first(head: bytes, name: bytes) -> bytes:
+    found = next(_named(head, name), None)
+    return _value(found) if found is not None else b""
+
+
+def _value(found: re.Match[bytes]) -> bytes:
+    raw = found[2][:_VALUE_MAX]
     if b"\n" in raw:
         raw = _FOLD.sub(b"", raw)
     return raw.strip(b" \t\r\n")
-
-
-def _malformed(head: bytes, found: list[Field]) -> bool:
-    covered = sum(field.end - field.start for field in found)
-    empty = 2 if head == b"\r\n" or head.endswith(b"\n\r\n") else 1 if head == b"\n" or head.endswith(b"\n\n") else 0
-    return covered + empty != len(head)
-
-
-def _shown_id(value: bytes) -> str:
-    return clean(value.decode("utf-8", "replace"), _SHOWN_MAX)
-
-
-def _shown_text(value: bytes) -> str:
-    text = value[: 4 * _SHOWN_MAX].decode("utf-8", "replace")
-    if "=?" in text:
-        text = _decode_words(text)
-    return clean(text, _SHOWN_MAX)
 
 
 def _decode_words(text: str) -> str:
