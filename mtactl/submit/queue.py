@@ -1,0 +1,202 @@
+"""mailq, newaliases, sendmail -q and -bs: what is asked of the running daemon.
+
+While the daemon is down, `mtactl` answers from the files it left.
+"""
+
+import _socket
+import json
+import posix
+import sys
+import time
+
+from mtactl.submit.options import Options
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from typing import Any
+
+    from mtactl.sendmail import Places
+
+EX_UNAVAILABLE, EX_SOFTWARE, EX_TEMPFAIL = 69, 70, 75
+TIMEOUT_S = 60.0
+
+# The columns of Postfix for queue ids of more than ten characters.
+HEADER = f"{'----Queue ID-----':<17} {'--Size--':>8} {'---Arrival Time----':<19} {'--Sender/Recipient------'}\n"
+FLAGS = {"active": "*", "hold": "!"}
+
+
+class CallError(Exception):
+    """The daemon refused. `name` is the varlink error without its interface."""
+
+    def __init__(self, name: str, text: str, code: int) -> None:
+        super().__init__(text)
+        self.name = name
+        self.code = code
+
+
+def run(options: Options, places: "Places") -> int:
+    """Do what `options.mode` says. The exit code."""
+    if options.mode == "smtp":
+        return _converse(places.submit)
+    try:
+        match options.mode:
+            case "mailq":
+                return _mailq(places)
+            case "newaliases":
+                list(call(places.control, "AliasCheck", {}))
+                return 0
+            case _:
+                return _flush(options, places.control)
+    except CallError as error:
+        _say(str(error))
+        return error.code
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):  # of standard output: whoever reads has seen enough
+            return 0
+        return _offline(options.mode, places, error)
+
+
+def call(path: str, method: str, parameters: "Mapping[str, object]") -> "Iterator[dict[str, Any]]":
+    """The replies of a control operation, one by one. CallError, OSError."""
+    link = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    try:
+        link.settimeout(TIMEOUT_S)
+        link.connect(path)
+        request = {"method": f"io.mtad.{method}", "parameters": parameters, "more": True}
+        link.sendall(json.dumps(request).encode() + b"\0")
+        for frame in _frames(link):
+            answer = frame.get("parameters") or {}
+            if "error" in frame:
+                name = str(frame["error"]).rpartition(".")[2]
+                raise CallError(name, str(answer.get("text") or name), int(answer.get("code") or EX_SOFTWARE))
+            if answer:
+                yield answer
+            if not frame.get("continues"):
+                return
+    finally:
+        link.close()
+
+
+def _frames(link: _socket.socket) -> "Iterator[dict[str, Any]]":
+    """JSON objects, each ended by NUL. ConnectionResetError when no more come."""
+    pending = b""
+    while True:
+        chunk = link.recv(65536)
+        if not chunk:
+            raise ConnectionResetError(104, "the connection was closed")
+        *frames, pending = (pending + chunk).split(b"\0")
+        for frame in frames:
+            yield json.loads(frame)
+
+
+def _mailq(places: "Places") -> int:
+    for text in mailq(call(places.control, "QueueMailq", {})):
+        sys.stdout.write(text)
+    sys.stdout.flush()
+    return 0
+
+
+def mailq(rows: "Iterable[Mapping[str, object]]") -> "Iterator[str]":
+    """Rows with the members of `postqueue -j`, as Postfix's mailq lays them out, piece by piece."""
+    count = size_bytes = 0
+    for row in rows:
+        size = int(str(row["message_size"]))
+        count += 1
+        size_bytes += size
+        yield HEADER if count == 1 else "\n"
+        yield _message(row, size)
+    if count:
+        yield f"\n-- {size_bytes // 1024} Kbytes in {count} Request{'s' if count != 1 else ''}.\n"
+    else:
+        yield "Mail queue is empty\n"
+
+
+def _message(row: "Mapping[str, object]", size: int) -> str:
+    name = f"{row['queue_id']}{FLAGS.get(str(row['queue_name']), ' ')}"
+    arrival = time.strftime("%a %b %e %H:%M:%S", time.localtime(int(str(row["arrival_time"]))))
+    lines = [f"{name:<17} {size:>8} {arrival:<19} {_shown(row['sender']) or 'MAILER-DAEMON'}\n"]
+    said = ""
+    recipients = row["recipients"]
+    for recipient in recipients if isinstance(recipients, list) else []:
+        reason = _shown(recipient.get("delay_reason"))
+        if reason and reason != said:
+            lines.append(f"{f'({reason})':>78}\n")
+        said = reason or said
+        lines.append(f"{'':<17} {'':>8} {'':<19} {_shown(recipient['address'])}\n")
+    return "".join(lines)
+
+
+def _shown(text: object) -> str:
+    """Remote text for a terminal: no controls."""
+    return "".join(c if c.isprintable() else "?" for c in str(text or ""))
+
+
+def _flush(options: Options, path: str) -> int:
+    kind, what = options.queue
+    parameters: dict[str, object]
+    match kind:
+        case "id":
+            parameters = {"ids": [what]}
+        case "recipient":
+            parameters = {"to": what} if "@" in what else {"domain": what}
+        case "sender":
+            parameters = {"from": what}
+        case _:
+            parameters = {"all": True}
+    try:
+        list(call(path, "QueueFlush", parameters))
+    except CallError as error:
+        if error.name != "NothingMatched":
+            raise
+    return 0
+
+
+def _offline(mode: str, places: "Places", error: OSError) -> int:
+    """Nobody answers on the control socket. What can be read without the daemon, mtactl reads."""
+    words = {"mailq": ["queue", "mailq"], "newaliases": ["alias", "check"]}.get(mode)
+    if words:
+        home = __file__.rpartition("/mtactl/")[0]
+        for command in (f"{home}/../../../bin/mtactl", f"{home}/.venv/bin/mtactl"):
+            root = ["--root", places.root] if places.root else []
+            try:
+                posix.execv(command, [command, *root, *words])
+            except OSError:
+                continue
+    _say(f"the daemon does not answer at {places.control} ({error.strerror})")
+    return EX_UNAVAILABLE
+
+
+def _converse(path: str) -> int:
+    """-bs: SMTP on standard input and output, spoken by the daemon."""
+    import select
+
+    link = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    try:
+        link.connect(path)
+    except OSError as error:
+        posix.write(1, b"421 4.3.2 The mail system is down\r\n")
+        _say(f"the daemon does not answer at {path} ({error.strerror})")
+        return EX_TEMPFAIL
+    waiting = [0, link.fileno()]
+    while True:
+        ready = select.select(waiting, [], [])[0]
+        if link.fileno() in ready:
+            octets = link.recv(65536)
+            if not octets:
+                return 0
+            while octets:
+                octets = octets[posix.write(1, octets) :]
+        if 0 in ready:
+            octets = posix.read(0, 65536)
+            if octets:
+                link.sendall(octets)
+            else:
+                link.shutdown(1)  # SHUT_WR: what was asked is still answered
+                waiting.remove(0)
+
+
+def _say(text: str) -> None:
+    from mtactl.sendmail import say
+
+    say(text)
