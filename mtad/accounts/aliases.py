@@ -72,7 +72,7 @@ def load_aliases(paths: Sequence[str]) -> tuple[Aliases, list[str]]:
 
 
 def parse_targets(text: str) -> list[str]:
-    """Cut a target list at commas outside quotes; a wholly quoted target loses its quotes. ValueError: an open quote."""
+    """Cut a target list at commas outside quotes; a wholly quoted target loses them. ValueError: an open quote."""
     targets, start, quoted = [], 0, False
     index = 0
     while index < len(text):

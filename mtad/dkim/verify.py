@@ -1,0 +1,293 @@
+"""Verification of DKIM signatures: dkimpy does the hashing, everything it leaves open is decided here.
+
+Before dkimpy sees a signature its tags, the key record and all sizes are judged (RFC 6376 3.5, 3.6.1, 6.1; RFC 8301;
+RFC 8463), bodies are brought into relaxed form in linear time, and Ed25519 is done by `cryptography`. What then still
+goes wrong in there is a permerror of that one signature.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+
+from mtad.dkim.canonical import RelaxedBody
+from mtad.mail import headers
+from mtad.mail.text import clean
+
+Verdict = Literal["pass", "fail", "permerror", "temperror", "neutral"]
+Lookup = Callable[[str], Sequence[str]]
+"""The TXT records of a name, () when there are none. Whatever it raises is a temporary error."""
+
+SIGNATURES_MAX = 8
+FIELDS_MAX = 500
+SIGNED_NAMES_MAX = 200
+SIGNATURE_MAX_BYTES = 8192
+RECORDS_MAX = 10
+RSA_BITS = range(1024, 4097)  # RFC 8301 3.2; above, a sender chooses how long we calculate
+RSA_EXPONENT_MAX = 1 << 33
+
+_TAG = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?)*")
+_WSP = re.compile(r"[ \t\r\n]+")
+_BLANKS = re.compile(rb"[ \t\r\n]{60}")
+_ALGORITHMS = {"rsa-sha256": "rsa", "ed25519-sha256": "ed25519"}
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The verdict on one signature. `domain` is d=, "" where it cannot be told; `reason` is fit to show."""
+
+    domain: str
+    selector: str
+    result: Verdict
+    reason: str = ""
+
+
+class _Verdict(Exception):  # noqa: N818
+    """This signature ends here."""
+
+    def __init__(self, result: Verdict, reason: str) -> None:
+        super().__init__(reason)
+        self.result: Verdict = result
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class _Signature:
+    """A signature whose tags were found in order."""
+
+    tags: Mapping[str, str]
+    field: tuple[bytes, bytes]  # before and after the colon, as it came
+    names: tuple[bytes, ...]  # h=, lower case
+    body: Literal["simple", "relaxed"]
+
+
+class _Ed25519:
+    """What dkimpy asks to verify with; it heeds exceptions only, so the answer is kept."""
+
+    def __init__(self, public: ed25519.Ed25519PublicKey) -> None:
+        self._public = public
+        self.right = False
+
+    def verify(self, digest: bytes, signature: bytes) -> None:
+        try:
+            self._public.verify(signature, digest)
+        except InvalidSignature:
+            return
+        self.right = True
+
+
+def verify(message: bytes, lookup: Lookup, now: float) -> list[Result]:
+    """The verdicts on all signatures of a message, top first; [] for a message without any.
+
+    Never raises for what a message or a record holds. Signatures beyond SIGNATURES_MAX are not looked at (neutral).
+    """
+    head, body = headers.split(message)
+    found = headers.fields(head)
+    signatures = [field for field in found if field.name == b"dkim-signature"]
+    if len(found) > FIELDS_MAX:
+        return [Result("", "", "permerror", f"more than {FIELDS_MAX} header fields") for _ in signatures[:1]]
+    bodies: dict[str, bytes] = {}
+    results: list[Result] = []
+    for number, field in enumerate(signatures):
+        if number >= SIGNATURES_MAX:
+            results.append(Result("", "", "neutral", f"not looked at: more than {SIGNATURES_MAX} signatures"))
+            break
+        raw = head[field.start : field.end]
+        domain, selector = _identity(raw)
+        try:
+            signature = _signature(raw, now)
+            key = _key(signature, lookup)
+            if signature.body not in bodies:
+                bodies[signature.body] = _relaxed(body) if signature.body == "relaxed" else body
+            _judge(signature, key, head + bodies[signature.body])
+        except _Verdict as verdict:
+            results.append(Result(domain, selector, verdict.result, clean(verdict.reason, 200)))
+        else:
+            results.append(Result(domain, selector, "pass"))
+    return results
+
+
+def _judge(signature: _Signature, key: rsa.RSAPublicKey | ed25519.Ed25519PublicKey, message: bytes) -> None:
+    """Let dkimpy compare the hashes and the signature. Raises _Verdict unless both are right."""
+    import dkim  # late: it is slow to import, and only needed here
+
+    try:
+        verifier = dkim.DKIM(message)
+        if isinstance(key, rsa.RSAPublicKey):
+            numbers = key.public_numbers()
+            verifier.pk = {"modulus": numbers.n, "publicExponent": numbers.e}
+            verifier.keysize, verifier.ktag = key.key_size, b"rsa"
+        else:
+            verifier.pk = _Ed25519(key)
+            verifier.keysize, verifier.ktag = 256, b"ed25519"
+        tags = {name.encode(): value.encode() for name, value in signature.tags.items()}
+        right = verifier.verify_sig_process(tags, list(signature.names), signature.field, None)
+        if isinstance(verifier.pk, _Ed25519):
+            right = right and verifier.pk.right
+    except dkim.ValidationError:
+        raise _Verdict("fail", "the body was changed") from None
+    except Exception as error:  # noqa: BLE001  (a parser fed by strangers; see the module's text)
+        raise _Verdict("permerror", f"cannot be verified ({type(error).__name__})") from None
+    if not right:
+        raise _Verdict("fail", "the signature does not match")
+    if "l" in signature.tags:
+        raise _Verdict("neutral", "l= leaves the end of the body unsigned")
+
+
+def _identity(raw: bytes) -> tuple[str, str]:
+    """d= and s= as far as they can be told, for the report only."""
+    try:
+        tags = _tags(raw[raw.index(b":") + 1 : SIGNATURE_MAX_BYTES].decode("ascii", "replace"))
+    except _Verdict:
+        return "", ""
+    domain, selector = tags.get("d", ""), tags.get("s", "")
+    return domain.lower() if _is_name(domain) else "", selector if _is_name(selector) else ""
+
+
+def _signature(raw: bytes, now: float) -> _Signature:
+    """Judge the tags of a signature (RFC 6376 3.5, 6.1.1). Raises _Verdict."""
+    name, _, value = raw.partition(b":")
+    if len(value) > SIGNATURE_MAX_BYTES or _BLANKS.search(value):
+        raise _Verdict("permerror", "oversized signature field")
+    try:
+        tags = _tags(value.decode("ascii"))
+    except UnicodeDecodeError:
+        raise _Verdict("permerror", "signature field is not ASCII") from None
+    missing = [tag for tag in ("v", "a", "b", "bh", "d", "h", "s") if not tags.get(tag)]
+    if missing:
+        raise _Verdict("permerror", f"{missing[0]}= is missing")
+    if tags["v"] != "1":
+        raise _Verdict("permerror", "unknown version")
+    if tags["a"] not in _ALGORITHMS:
+        raise _Verdict("permerror", f"algorithm {tags['a']} is not accepted")
+    if not _is_name(tags["d"]) or "." not in tags["d"] or not _is_name(tags["s"]):
+        raise _Verdict("permerror", "malformed d= or s=")
+    names = tuple(name.strip().lower().encode() for name in tags["h"].split(":"))
+    if b"from" not in names:
+        raise _Verdict("permerror", "From is not signed")
+    if len(names) > SIGNED_NAMES_MAX:
+        raise _Verdict("permerror", "too many names in h=")
+    if "dns/txt" not in tags.get("q", "dns/txt").split(":"):
+        raise _Verdict("permerror", "unknown q=")
+    header_form, _, body_form = tags.get("c", "simple/simple").partition("/")
+    body_form = body_form or "simple"
+    if header_form not in ("simple", "relaxed") or body_form not in ("simple", "relaxed"):
+        raise _Verdict("permerror", "unknown canonicalization")
+    _octets_of(tags["b"], "b")
+    if len(_octets_of(tags["bh"], "bh")) != 32:
+        raise _Verdict("permerror", "malformed bh=")
+    _times(tags, now)
+    if "l" in tags and re.fullmatch(r"\d{1,15}", tags["l"]) is None:
+        raise _Verdict("permerror", "malformed l=")
+    identity = tags.get("i", f"@{tags['d']}").rpartition("@")[2].lower()
+    if "@" not in tags.get("i", "@") or not f".{identity}".endswith(f".{tags['d'].lower()}"):
+        raise _Verdict("permerror", "i= is not within d=")
+    return _Signature(tags, (name, value), names, "relaxed" if body_form == "relaxed" else "simple")
+
+
+def _times(tags: Mapping[str, str], now: float) -> None:
+    times = {name: tags[name] for name in ("t", "x") if name in tags}
+    if any(re.fullmatch(r"\d{1,12}", value) is None for value in times.values()):
+        raise _Verdict("permerror", "malformed t= or x=")
+    if "x" in times and int(times["x"]) < int(times.get("t", "0")):
+        raise _Verdict("permerror", "x= is before t=")
+    if "x" in times and int(times["x"]) < now:
+        raise _Verdict("fail", "the signature has expired")
+
+
+def _key(signature: _Signature, lookup: Lookup) -> rsa.RSAPublicKey | ed25519.Ed25519PublicKey:
+    """The public key, from the first record that fits the signature. Raises _Verdict."""
+    tags = signature.tags
+    try:
+        records = list(lookup(f"{tags['s']}._domainkey.{tags['d']}"))[:RECORDS_MAX]
+    except Exception as error:  # noqa: BLE001  (the lookup's own kind of trouble)
+        raise _Verdict("temperror", f"the key cannot be looked up ({type(error).__name__})") from None
+    first: _Verdict | None = None
+    for text in records:
+        try:
+            return _key_of(text, tags)
+        except _Verdict as verdict:
+            first = first or verdict
+    raise first or _Verdict("permerror", "there is no key record")
+
+
+def _key_of(text: str, tags: Mapping[str, str]) -> rsa.RSAPublicKey | ed25519.Ed25519PublicKey:
+    """Judge a key record (RFC 6376 3.6.1, 6.1.2)."""
+    if not text.isascii() or len(text) > SIGNATURE_MAX_BYTES:
+        raise _Verdict("permerror", "malformed key record")
+    record = _tags(text)
+    kind = record.get("k", "rsa")
+    if record.get("v", "DKIM1") != "DKIM1" or "p" not in record:
+        raise _Verdict("permerror", "malformed key record")
+    if kind != _ALGORITHMS[tags["a"]]:
+        raise _Verdict("permerror", f"the key is not for {tags['a']}")
+    if not record["p"]:
+        raise _Verdict("permerror", "the key is revoked")
+    if "sha256" not in _words(record.get("h", "sha256")):
+        raise _Verdict("permerror", "the key does not allow sha256")
+    if not {"*", "email"} & _words(record.get("s", "*")):
+        raise _Verdict("permerror", "the key is not for mail")
+    identity = tags.get("i", f"@{tags['d']}").rpartition("@")[2].lower()
+    if "s" in _words(record.get("t", "")) and identity != tags["d"].lower():
+        raise _Verdict("permerror", "the key does not allow a sub-domain in i=")
+    return _public_key(kind, _octets_of(record["p"], "p"))
+
+
+def _public_key(kind: str, octets: bytes) -> rsa.RSAPublicKey | ed25519.Ed25519PublicKey:
+    try:
+        if kind == "ed25519":
+            return ed25519.Ed25519PublicKey.from_public_bytes(octets)
+        key = serialization.load_der_public_key(octets)  # SubjectPublicKeyInfo, or the bare RSAPublicKey of RFC 8017
+    except (ValueError, UnsupportedAlgorithm):
+        raise _Verdict("permerror", "malformed key") from None
+    if not isinstance(key, rsa.RSAPublicKey):
+        raise _Verdict("permerror", "the record holds another kind of key")
+    if key.key_size not in RSA_BITS or key.public_numbers().e > RSA_EXPONENT_MAX:
+        raise _Verdict("permerror", f"a key of {key.key_size} bits is not accepted")
+    return key
+
+
+def _tags(text: str) -> dict[str, str]:
+    """The tag list of RFC 6376 3.2, blanks around values gone, those within kept. Doubles are an error."""
+    tags: dict[str, str] = {}
+    parts = text.split(";")
+    if not parts[-1].strip():
+        parts.pop()
+    for part in parts:
+        name, equals, value = part.partition("=")
+        name = name.strip()
+        if not equals or not _TAG.fullmatch(name) or name in tags:
+            raise _Verdict("permerror", "malformed tag list")
+        tags[name] = value.strip()
+    return tags
+
+
+def _words(value: str) -> set[str]:
+    return {word.strip() for word in value.split(":")}
+
+
+def _octets_of(value: str, name: str) -> bytes:
+    try:
+        return base64.b64decode(_WSP.sub("", value), validate=True)
+    except binascii.Error:
+        raise _Verdict("permerror", f"malformed {name}=") from None
+
+
+def _is_name(text: str) -> bool:
+    return len(text) <= 253 and _NAME.fullmatch(text) is not None
+
+
+def _relaxed(body: bytes) -> bytes:
+    """Relaxing twice changes nothing, so dkimpy may do it again: now in linear time."""
+    parts: list[bytes] = []
+    relaxed = RelaxedBody(parts.append)
+    relaxed.update(body)
+    relaxed.finish()
+    return b"".join(parts)
