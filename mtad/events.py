@@ -1,0 +1,226 @@
+"""One method per fact an operator wants to see: it writes one line and bumps a counter.
+
+Lines begin with the message id where there is one and go on as key=value, in the shapes that readers of Postfix logs
+(pflogsumm, fail2ban) know. All that came from outside is cleaned; values with blanks are quoted. No secret is ever
+an argument here. Counters are named as in Prometheus text; every label comes from a bounded set.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from mtad.mail.envelope import Attempt, Clock, Message, Peer, Recipient, State
+from mtad.mail.reply import Reply
+from mtad.mail.text import clean
+
+_TRACE_LINES = 60
+_STAGES = frozenset(
+    ["connect", "helo", "ehlo", "lhlo", "starttls", "auth", "mail", "rcpt", "data", "final", "vrfy", "command", "quit"]
+)
+_MECHANISMS = frozenset(["PLAIN", "LOGIN"])
+
+
+class Events:
+    """`write` gets one complete line without its end; `debug` adds the lines of connections."""
+
+    def __init__(self, clock: Clock, write: Callable[[str], None], *, debug: bool = False) -> None:
+        self.counters: dict[str, int] = {}
+        self._clock = clock
+        self._write = write
+        self._debug = debug
+
+    # The daemon
+
+    def started(self, version: str, root: str = "") -> None:
+        self._write(f"started version={_value(version)}" + (f", data={_value(root)}" if root else ""))
+
+    def stopped(self, reason: str = "") -> None:
+        self._write("stopped" + (f" reason={_value(reason)}" if reason else ""))
+
+    def listening(self, source: str, address: str) -> None:
+        self._write(f"listening {source} on {_value(address)}")
+
+    def config_reloaded(self, path: str = "") -> None:
+        self._count('mtad_config_reloads_total{result="ok"}')
+        self._write("configuration reloaded" + (f" file={_value(path)}" if path else ""))
+
+    def config_refused(self, problems: Iterable[str]) -> None:
+        """The old settings stay in force. One line for each problem."""
+        self._count('mtad_config_reloads_total{result="refused"}')
+        for problem in problems:
+            self._write(f"configuration refused: {clean(problem)}")
+
+    def store_trouble(self, cause: str) -> None:
+        self._count("mtad_store_errors_total")
+        self._write(f"error: store: {clean(cause)}")
+
+    def internal_error(self, where: str, exc: BaseException) -> str:
+        """Log the traceback under an id and return it: the only thing a peer may be told. `where` is a constant."""
+        import traceback
+
+        self._count(f'mtad_internal_errors_total{{where="{_label(where)}"}}')
+        number = sum(count for key, count in self.counters.items() if key.startswith("mtad_internal_errors_total"))
+        error = f"e{int(self._clock() * 1000):x}-{number}"
+        self._write(f"{error}: internal error in {_value(where)}: {type(exc).__name__}: {clean(str(exc))}")
+        lines = "".join(traceback.format_exception(exc)).splitlines()
+        for line in lines[-_TRACE_LINES:]:
+            self._write(f"{error}: | {clean(line)}")
+        return error
+
+    # Sessions
+
+    def connected(self, peer: Peer) -> None:
+        self._count(f'mtad_connections_total{{source="{peer.source}"}}')
+        if self._debug:
+            self._write(f"connect from {_host(peer)}, source={peer.source}")
+
+    def disconnected(self, peer: Peer, cause: str = "") -> None:
+        if self._debug:
+            self._write(f"disconnect from {_host(peer)}" + (f", cause={_value(cause)}" if cause else ""))
+
+    def refused(self, peer: Peer, stage: str, reply: Reply, subject: str = "") -> None:
+        """A command got a reply that is no success. `subject` is what it was about: an address, a command."""
+        stage = stage if stage in _STAGES else "command"
+        code = reply.code if 400 <= reply.code < 600 else 0
+        self._count(f'mtad_refused_total{{stage="{stage}",code="{code}"}}')
+        line = f"NOQUEUE: reject: {stage.upper()} from {_host(peer)}: {_words(reply)}"
+        if subject:
+            line += f"; subject={_value(subject)}"
+        if peer.helo:
+            line += f", helo={_value(peer.helo)}"
+        if peer.user:
+            line += f", user={_value(peer.user)}"
+        self._write(line + (f", cause={_value(reply.cause)}" if reply.cause else ""))
+
+    def auth_ok(self, peer: Peer, user: str) -> None:
+        self._count('mtad_auth_total{result="ok"}')
+        self._write(f"auth from {_host(peer)}, user={_value(user)}")
+
+    def auth_failed(self, peer: Peer, user: str, mechanism: str) -> None:
+        self._count('mtad_auth_total{result="failed"}')
+        mechanism = mechanism if mechanism in _MECHANISMS else "unknown"
+        self._write(f"warning: {_host(peer)}: SASL {mechanism} authentication failed: user={_value(user)}")
+
+    def tls_failed(self, peer: Peer | str, cause: str) -> None:
+        """A handshake failed; `peer` is the relay's name when we are the client."""
+        side = "client" if isinstance(peer, str) else "server"
+        self._count(f'mtad_tls_failures_total{{side="{side}"}}')
+        host = clean(peer, 200) if isinstance(peer, str) else _host(peer)
+        self._write(f"warning: {host}: TLS failed: {clean(cause)}")
+
+    # Messages
+
+    def accepted(self, message: Message, recipients: Sequence[Recipient]) -> None:
+        """The message is durable."""
+        peer = message.peer
+        self._count(f'mtad_accepted_total{{source="{peer.source}"}}')
+        self._count("mtad_accepted_bytes_total", message.size_bytes)
+        self._count("mtad_accepted_recipients_total", len(recipients))
+        self._write(
+            f"{message.id}: from=<{clean(message.sender)}>, size={message.size_bytes}, nrcpt={len(recipients)} "
+            f"(queue active), source={peer.source}, client={_host(peer)}"
+            + (f", helo={_value(peer.helo)}" if peer.helo else "")
+            + (f", user={_value(peer.user)}" if peer.user else "")
+            + (f", tls={_value(peer.tls)}" if peer.tls else "")
+            + (f", message-id={_value(message.header_id)}" if message.header_id else "")
+        )
+
+    def attempt(self, message: Message, recipient: Recipient, attempt: Attempt, state: State) -> None:
+        """One try of one recipient and the state it left it in."""
+        reply = attempt.reply
+        status, result = _outcome(reply, state)
+        waited = max(attempt.started_at - message.accepted_at, 0.0)
+        relay = clean(attempt.relay, 200) or "none"
+        self._count(f'mtad_delivery_attempts_total{{transport="{_transport(attempt.relay)}",result="{result}"}}')
+        original = (
+            f", orig_to=<{clean(recipient.original)}>" if recipient.original not in ("", recipient.address) else ""
+        )
+        said = _words(reply)
+        if reply.host and not reply.ok:
+            command = f" (in reply to {clean(reply.stage.upper(), 20)})" if reply.stage else ""
+            said = f"host {clean(reply.host, 200)} said: {said}{command}"
+        self._write(
+            f"{message.id}: to=<{clean(recipient.address)}>{original}, relay={relay}, "
+            f"delay={waited + attempt.took_s:.2f}, delays=0/{waited:.2f}/0/{attempt.took_s:.2f}, "
+            f"dsn={clean(reply.status, 20) or _class(reply)}, status={status} ({said})"
+            + (f", tls={_value(attempt.tls)}" if attempt.tls else "")
+            + (f", cause={_value(reply.cause)}" if reply.cause else "")
+        )
+
+    def expired(self, message: Message, recipient: Recipient) -> None:
+        """Given up after the last try: it was too old."""
+        self._count("mtad_expired_total")
+        self._write(
+            f"{message.id}: to=<{clean(recipient.address)}>, from=<{clean(message.sender)}>, "
+            f"tries={recipient.tries}, status=expired, returned to sender"
+        )
+
+    def report_made(self, of: str, new_id: str, to: str) -> None:
+        """A report about message `of` was queued for `to`."""
+        self._count("mtad_reports_total")
+        self._write(f"{of}: report={new_id}, to=<{clean(to)}>")
+
+    def double_bounce(self, message_id: str, cause: str = "") -> None:
+        """A report, or other mail from the null sender, could not be delivered: nobody is told."""
+        self._count("mtad_double_bounces_total")
+        self._write(f"{message_id}: double bounce, no report is sent" + (f", cause={_value(cause)}" if cause else ""))
+
+    def maildrop_bad(self, name: str, cause: str) -> None:
+        self._count("mtad_maildrop_bad_total")
+        self._write(f"warning: maildrop file {_value(name)}: {clean(cause)}")
+
+    # Operators
+
+    def operator(self, caller: str, operation: str, selector: str, reason: str, changed: int) -> None:
+        """The audit line of a changing verb: who, what, why, how many. `operation` is a name of the table."""
+        self._count(f'mtad_operations_total{{operation="{_label(operation)}"}}')
+        self._write(
+            f"operator: caller={_value(caller)}, operation={_value(operation)}, selector={_value(selector)}, "
+            f"reason={_value(reason)}, changed={changed}"
+        )
+
+    def _count(self, key: str, by: int = 1) -> None:
+        self.counters[key] = self.counters.get(key, 0) + by
+
+
+def _value(text: str) -> str:
+    """A value as it stands, or quoted where a reader of key=value would lose its way."""
+    if text.isprintable() and not (set(' ",') & set(text)) and len(text) <= 500:
+        return text or '""'
+    return '"' + clean(text.replace('"', "'")) + '"'
+
+
+def _label(text: str) -> str:
+    """A word that is fit for a label: lower-case letters, digits and a little between them."""
+    return "".join(char if char.isascii() and (char.isalnum() or char in "._-") else "_" for char in text[:60].lower())
+
+
+def _host(peer: Peer) -> str:
+    """Postfix's "name[address]:port"; programs of this host are known by their user."""
+    if peer.ip:
+        return f"unknown[{clean(peer.ip, 60)}]:{peer.port}"
+    return f"local[uid={peer.uid}]" if peer.uid >= 0 else "local"
+
+
+def _outcome(reply: Reply, state: State) -> tuple[str, str]:
+    """(Postfix's word, ours) for what an attempt led to."""
+    match state:
+        case State.DONE:
+            return "sent", "delivered"
+        case State.FAILED:
+            return "bounced", "failed"
+        case State.READY | State.LEASED | State.HELD | State.TRASHED:
+            return ("sent", "delivered") if reply.ok else ("deferred", "deferred")
+
+
+def _transport(relay: str) -> str:
+    for name in ("maildir", "lmtp", "discard", "reject"):
+        if relay.startswith(name):
+            return name
+    return "smtp" if "[" in relay else "none"
+
+
+def _words(reply: Reply) -> str:
+    return clean(str(reply).replace("\n", " "))
+
+
+def _class(reply: Reply) -> str:
+    return "2.0.0" if reply.ok else "5.0.0" if reply.permanent else "4.0.0"
