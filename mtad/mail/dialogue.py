@@ -55,6 +55,9 @@ class _Command:
     index: int = -1  # of the recipient
 
 
+_OURS = {Want.BODY: "body", Want.STARTTLS: "starttls"}
+
+
 class Dialogue:
     """One connection: greeting, EHLO, STARTTLS, AUTH, then any number of transactions."""
 
@@ -72,7 +75,7 @@ class Dialogue:
         self.failure: Reply | None = None  # why the connection ended before the first transaction
         self.error: PeerError | None = None
         self.replies: list[Reply | None] = []  # of the current transaction, in the order of its recipients
-        self.answered = False  # the peer answered something in this transaction
+        self.answers = 0  # how many replies the peer gave, ever
         self._helo = helo
         self._host = host
         self._lmtp = lmtp
@@ -92,10 +95,10 @@ class Dialogue:
 
     @property
     def stage(self) -> str:
-        """What the peer owes an answer to ("" when nothing): names the deadline and the place of an error."""
+        """What is under way ("" when nothing): names the deadline and the place of an error."""
         if self._expected:
             return self._expected[0].stage
-        return "body" if self.want is Want.BODY else ""
+        return _OURS.get(self.want, "")
 
     @property
     def closed(self) -> bool:
@@ -129,7 +132,6 @@ class Dialogue:
 
     def begin(self, envelope: Envelope, size_bytes: int, *, eight_bit: bool = False, utf8_head: bool = False) -> None:
         """Start a transaction. `eight_bit`: the octets are not all ASCII; `utf8_head`: those of the header block."""
-        self.answered = False
         self._accepted = []
         self._mail_refused = False
         self.replies = [None] * len(envelope.recipients)
@@ -190,7 +192,7 @@ class Dialogue:
             return
         command = self._expected.popleft()
         self._now = command.stage
-        self.answered = True
+        self.answers += 1
         if code == 421:
             self._close(self._reply(code, lines, command.stage))
             return

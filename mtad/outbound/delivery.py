@@ -1,0 +1,184 @@
+"""One job, tried once: plan the way, walk the hosts, one Attempt per recipient. Records nothing."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+
+from mtad.accounts.directory import Directory, Unknown
+from mtad.config import Config
+from mtad.dns.resolver import DnsTemporary, MxAnswer, NoData, NoSuchName, Resolver
+from mtad.mail.envelope import Attempt, Clock, Content, Envelope, Job, Rcpt
+from mtad.mail.reply import LOCAL_ERROR, Refused, Reply
+from mtad.outbound import route
+from mtad.outbound.local import Mailboxes
+from mtad.outbound.route import Discard, Found, Host, Maildir, Plan, Remote
+from mtad.outbound.transport import Transport
+from mtad.queue.store import Store
+
+VERDICTS_MAX = 2  # hosts of one domain that may refuse for now before we wait
+
+_EARLY = frozenset({"connect", "ehlo", "helo", "starttls", "auth", "mail", "rcpt"})
+_NOBODY = Reply(550, "5.1.1", "No such mailbox")
+_DISCARDED = Reply(250, "2.0.0", "Discarded")
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What came of one recipient: whose word, through which TLS."""
+
+    reply: Reply
+    relay: str = ""
+    tls: str = ""
+
+
+class Delivery:
+    """The way out for one job. Holds no state of its own between jobs."""
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        resolver: Resolver,
+        directory: Directory,
+        transport: Transport,
+        mailboxes: Mailboxes,
+        clock: Clock,
+        rng: random.Random,
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._resolver = resolver
+        self._directory = directory
+        self._transport = transport
+        self._mailboxes = mailboxes
+        self._clock = clock
+        self._rng = rng
+
+    async def attempt(self, job: Job) -> tuple[Attempt, ...]:
+        """In the order of the job's recipients. Raises StoreError when the octets cannot be read."""
+        started_at = self._clock()
+        said = await self._said(job)
+        took_s = self._clock() - started_at
+        return tuple(
+            Attempt(recipient.n, started_at, took_s, one.reply, one.relay, one.tls)
+            for recipient, one in zip(job.recipients, said, strict=True)
+        )
+
+    async def plan(self, domain: str) -> Plan:
+        """Where mail for this domain goes now."""
+        rule = route.rule_for(domain, self._config)
+        if isinstance(rule, Reply):
+            return rule
+        if rule is not None:
+            host = route.lookup(rule.to)
+            found: Found = route.literal(host) if host else ()
+            if host and not found:
+                found = await _tried(self._resolver.system_addresses, host)
+            return route.by_rule(rule, found)
+        if domain.startswith("["):
+            return route.by_mx((domain,), {domain: route.literal(domain)}, self._config)
+        hosts = route.names(domain, await self._mx(domain), self._config, self._rng)
+        if isinstance(hosts, Reply):
+            return hosts
+        found_all = await asyncio.gather(*(self._addresses(host) for host in hosts))
+        return route.by_mx(hosts, dict(zip(hosts, found_all, strict=True)), self._config)
+
+    # --- inside
+
+    async def _said(self, job: Job) -> Sequence[Said]:
+        plan = await self.plan(job.domain)
+        match plan:
+            case Reply():
+                return [Said(plan)] * len(job.recipients)
+            case Discard():
+                return [Said(_DISCARDED, "discard")] * len(job.recipients)
+            case Maildir(pattern):
+                return await self._into_maildirs(job, pattern)
+            case Remote():
+                return await self._over_the_wire(job, plan)
+
+    async def _into_maildirs(self, job: Job, pattern: str) -> Sequence[Said]:
+        content = await self._store.content(job.message.id)
+        ours = self._directory.ours(job.domain)
+        said: list[Said] = []
+        for recipient in job.recipients:
+            if ours and isinstance(self._directory.resolve(recipient.address), Unknown):
+                said.append(Said(_NOBODY))
+                continue
+            reply = await self._mailboxes.deliver(pattern, recipient, job.message, content)
+            said.append(Said(reply, "maildir"))
+        return said
+
+    async def _over_the_wire(self, job: Job, plan: Remote) -> Sequence[Said]:
+        content = await self._store.content(job.message.id)
+        if job.message.requiretls:
+            plan = replace(plan, tls="verify")
+        said: list[Said | None] = [None] * len(job.recipients)
+        pending = list(range(len(job.recipients)))
+        verdicts = 0
+        for host in plan.hosts:
+            pending, spoke = await self._to_host(job, plan, host, content, pending, said)
+            verdicts += spoke
+            if not pending or verdicts >= VERDICTS_MAX:
+                break
+        return [one or Said(LOCAL_ERROR) for one in said]
+
+    async def _to_host(
+        self, job: Job, plan: Remote, host: Host, content: Content, pending: list[int], said: list[Said | None]
+    ) -> tuple[list[int], bool]:
+        """Transactions with one host, more than one where it takes only some recipients at a time.
+
+        Who is left for the next host, and whether this one said anything about the mail.
+        """
+        left: list[int] = []
+        spoke = False
+        while pending:
+            try:
+                outcome = await self._transport.deliver(
+                    plan, host, _envelope(job, pending), content, job.message.size_bytes
+                )
+            except Refused as refused:
+                for index in pending:
+                    known = said[index]
+                    # Somebody who may take it later outweighs somebody who never will.
+                    if known is None or known.reply.permanent:
+                        said[index] = Said(refused.reply, host.relay)
+                return left + pending, spoke
+            spoke = True
+            crowded: list[int] = []
+            taken = False
+            for index, reply in zip(pending, outcome.replies, strict=True):
+                said[index] = Said(reply, outcome.relay, outcome.tls)
+                if reply.temporary and reply.stage in _EARLY:
+                    (crowded if reply.code == 452 and reply.stage == "rcpt" else left).append(index)
+                else:
+                    taken = taken or reply.stage == "final"
+            if not taken:
+                return left + crowded, spoke
+            pending = crowded  # RFC 5321 4.5.3.1.10: too many recipients; the others at once
+        return left, spoke
+
+    async def _mx(self, domain: str) -> MxAnswer | Exception:
+        try:
+            return await self._resolver.mx(domain)
+        except (DnsTemporary, NoSuchName, NoData) as error:
+            return error
+
+    async def _addresses(self, host: str) -> Found:
+        return route.literal(host) or await _tried(self._resolver.addresses, host)
+
+
+async def _tried(ask: Callable[[str], Awaitable[tuple[str, ...]]], host: str) -> Found:
+    try:
+        return await ask(host)
+    except (DnsTemporary, NoSuchName, NoData) as error:
+        return error
+
+
+def _envelope(job: Job, pending: Sequence[int]) -> Envelope:
+    message = job.message
+    recipients = tuple(Rcpt(to.address, to.notify, to.orcpt) for to in (job.recipients[index] for index in pending))
+    return Envelope(
+        message.sender, recipients, message.body, message.smtputf8, message.ret, message.envid, message.requiretls
+    )

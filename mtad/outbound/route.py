@@ -1,0 +1,226 @@
+"""Where one try goes: pure decisions from the settings and what DNS said. Asking DNS is the scheduler's work."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from ipaddress import IPv6Address, ip_address
+
+from mtad.config import Config, RouteRule, Target
+from mtad.dns.resolver import MxAnswer, NoData, NoSuchName
+from mtad.mail.address import split
+from mtad.mail.reply import Reply
+from mtad.tls.contexts import Mode
+
+NAMES_MAX = 10  # of one domain's MX hosts
+HOSTS_MAX = 10  # addresses in one plan
+
+Found = Sequence[str] | Exception
+"""What the resolver said about one host: its addresses or its failure."""
+
+_ANYWHERE = ("", "0.0.0.0", "::")  # noqa: S104  (compared, not bound)
+_SMTP_PORTS = {"smtp": 25, "smtps": 465, "lmtp": 24}
+_MODES: dict[str, Mode] = {"may": "may", "encrypt": "encrypt", "verify": "verify"}
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$&'*+-.=?^_`{|}~@")
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One place to connect to. `address` is an IP address that was checked, or the path of a Unix socket (port 0)."""
+
+    name: str
+    address: str
+    port: int
+
+    @property
+    def relay(self) -> str:
+        return f"{self.name}[{self.address}]:{self.port}" if self.port else f"lmtp:{self.address}"
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """Over the wire, to the first of `hosts` that takes it."""
+
+    hosts: tuple[Host, ...]
+    scheme: str = "smtp"  # smtp, smtps (TLS from the first octet), lmtp
+    tls: Mode = "may"
+    user: str = ""
+    password_file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Maildir:
+    """Into files; `pattern` holds %d and %u."""
+
+    pattern: str
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """Delivered to nowhere."""
+
+
+Plan = Remote | Maildir | Discard | Reply
+"""A Reply says why there is no way, for all recipients."""
+
+
+def rule_for(domain: str, config: Config) -> RouteRule | Reply | None:
+    """The first route that matches, else local delivery of our own domains, else None: by MX."""
+    for rule in config.delivery.routes:
+        if rule.match == "*" or fnmatchcase(domain, rule.match):
+            return rule
+    if domain in config.domains:
+        if config.local.deliver is None:
+            return Reply(451, "4.3.5", "No delivery is configured for this domain")
+        return RouteRule(domain, config.local.deliver)
+    return None
+
+
+def names(domain: str, mx: MxAnswer | Exception, config: Config, rng: random.Random) -> tuple[str, ...] | Reply:
+    """The hosts for a domain by its MX answer, best first, shuffled within one preference (RFC 5321 5.1)."""
+    match mx:
+        case NoData():
+            return (domain,)
+        case NoSuchName():
+            return Reply(550, "5.1.2", "The domain does not exist", cause=str(mx))
+        case Exception():
+            return Reply(451, "4.4.3", "DNS gave no answer for the domain", cause=str(mx))
+        case _:
+            hosts = mx.hosts
+    if not hosts:
+        return (domain,)
+    if all(name in ("", ".") for _, name in hosts):
+        return Reply(556, "5.1.10", "The domain accepts no mail (null MX)")  # RFC 7505 4
+    ours = [preference for preference, name in hosts if name == config.hostname.lower()]
+    limit = min(ours, default=1 << 16)
+    order = sorted((preference, rng.random(), name) for preference, name in hosts if preference < limit and name)
+    if not order:
+        return Reply(554, "5.4.6", "Mail for the domain loops back to this host")
+    return tuple(dict.fromkeys(name for *_, name in order))[:NAMES_MAX]
+
+
+def by_mx(hosts: Sequence[str], found: Mapping[str, Found], config: Config) -> Plan:
+    """The plan for `names`, given what the resolver found for each."""
+    port = config.delivery.port
+    private = own = False
+    temporary = ""
+    good: list[Host] = []
+    for name in hosts:
+        answer = found.get(name, ())
+        if isinstance(answer, Exception):
+            if not isinstance(answer, NoData | NoSuchName):
+                temporary = str(answer) or type(answer).__name__
+            continue
+        for address in answer:
+            if listens(config, address, port):
+                own = True
+            elif not config.delivery.allow_private_addresses and not public(address):
+                private = True
+            else:
+                good.append(Host(name, address, port))
+    if good:
+        return Remote(tuple(good[:HOSTS_MAX]))
+    if own:
+        return Reply(554, "5.4.6", "Mail for the domain loops back to this host")
+    if temporary:
+        return Reply(451, "4.4.4", "No address of the domain's mail hosts could be found", cause=temporary)
+    if private:
+        return Reply(550, "5.4.4", "The domain's mail hosts have only private addresses")
+    return Reply(550, "5.4.4", "The domain's mail hosts have no address")
+
+
+def by_rule(rule: RouteRule, found: Found) -> Plan:
+    """The plan for a route of the settings; `found` for the host it names (`lookup`), if it does."""
+    to = rule.to
+    match to.scheme:
+        case "reject":
+            return Reply(550, "5.7.1", to.text or "Delivery is not allowed")
+        case "discard":
+            return Discard()
+        case "maildir":
+            return Maildir(to.path)
+        case "lmtp" if to.path:
+            return Remote((Host("", to.path, 0),), "lmtp", "may")
+        case _:
+            pass
+    if isinstance(found, Exception) or not found:
+        # The operator's name, perhaps mistyped: never a reason to lose mail.
+        return Reply(451, "4.4.4", f"No address for the route's host {to.host}", cause=str(found))
+    port = to.port or _SMTP_PORTS[to.scheme]
+    hosts = tuple(Host(to.host, address, port) for address in found[:HOSTS_MAX])
+    return Remote(hosts, to.scheme, _MODES.get(rule.tls, "verify"), to.user, rule.password_file)
+
+
+def lookup(to: Target) -> str:
+    """The host of a route whose addresses must be found; "" when there is none."""
+    return to.host if to.scheme in _SMTP_PORTS and not to.path else ""
+
+
+def literal(host: str) -> tuple[str, ...]:
+    """The addresses of what needs no DNS: an address, a domain literal "[192.0.2.1]", "localhost"; else ()."""
+    if host == "localhost":
+        return ("127.0.0.1", "::1")
+    text = host[1:-1] if host.startswith("[") else host
+    if text[:5].lower() == "ipv6:":
+        text = text[5:]
+    try:
+        return (str(ip_address(text)),)
+    except ValueError:
+        return ()
+
+
+def public(address: str) -> bool:
+    """May a stranger's DNS send our mail there? Not to loopback, private, link-local and their disguises."""
+    try:
+        ip = ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(ip, IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour
+        if inner is None and ip.packed[:12] in (bytes(12), bytes.fromhex("0064ff9b") + bytes(8)):
+            return False  # IPv4-compatible, NAT64: an address within an address
+        ip = inner or ip
+    return ip.is_global and not ip.is_multicast
+
+
+def mailbox(pattern: str, address: str) -> str | Reply:
+    """The directory of a Maildir: %d the domain, %u the local part, in lower case. Nothing climbs out of its place."""
+    local, domain = split(address)
+    parts = {"u": _component(local.lower()), "d": _component(domain.lower())}
+    path, rest = "", pattern
+    while rest:
+        before, percent, rest = rest.partition("%")
+        path += before
+        if percent:
+            if rest[:1] in parts:
+                part = parts[rest[0]]
+                if not 0 < len(part.encode()) <= 255:
+                    return Reply(550, "5.1.1", "No such mailbox")
+                path += part
+            else:
+                path += rest[:1]  # %% is %
+            rest = rest[1:]
+    return path
+
+
+def _component(text: str) -> str:
+    """One name in a directory: all but plain characters as %XX, a leading dot too."""
+    octets = text.encode("utf-8", "surrogateescape")
+    name = "".join(chr(octet) if chr(octet) in _PLAIN else f"%{octet:02X}" for octet in octets)
+    return f"%2E{name[1:]}" if name.startswith(".") else name
+
+
+def loopback(address: str) -> bool:
+    """Does what is sent there stay on this machine?"""
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+def listens(config: Config, address: str, port: int, *, anywhere: bool = False) -> bool:
+    """Is it one of our own listeners for mail? `anywhere`: the address is known to be this machine's."""
+    return any(
+        listen.port == port and (listen.host == address or (anywhere and listen.host in _ANYWHERE))
+        for listen in config.listen.smtp
+    )

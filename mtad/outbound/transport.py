@@ -1,0 +1,314 @@
+"""Connections: opened, secured, reused, and never more than the cap to one destination."""
+
+import asyncio
+import os
+import ssl
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+
+from mtad.config import Config
+from mtad.mail.dialogue import Credentials, Dialogue, TlsPolicy, Want
+from mtad.mail.envelope import Content, Envelope
+from mtad.mail.reply import LOCAL_ERROR, Refused, Reply
+from mtad.outbound.connection import Connection, Timeouts, read_chunk
+from mtad.outbound.route import Host, Remote, listens, loopback
+from mtad.tls.contexts import Mode
+
+TRANSACTIONS_MAX = 100  # on one connection
+STALE_MAX = 3  # reused connections that one mail may find dead
+SECRET_MAX = 4096
+
+Key = tuple[Host, str, str, str]
+"""What a connection may be reused for: host, scheme, TLS policy, user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one host said to one transaction: a reply per recipient, in order."""
+
+    replies: Sequence[Reply]
+    relay: str
+    tls: str = ""
+
+
+@dataclass(slots=True)
+class _Slots:
+    """The connections of one key. `open` counts also those that are being made."""
+
+    open: int = 0
+    idle: list[Connection] = field(default_factory=list)
+    waiting: deque[asyncio.Future[Connection | None]] = field(default_factory=deque)
+
+
+class Transport:
+    """All SMTP and LMTP connections of the daemon. `tls_context` gives the context of a mode (may, encrypt, verify)."""
+
+    def __init__(
+        self,
+        config: Config,
+        executor: Executor,
+        tls_context: Callable[[Mode], ssl.SSLContext],
+        timeouts: Timeouts | None = None,
+    ) -> None:
+        self._config = config
+        self._executor = executor
+        self._tls_context = tls_context
+        self._timeouts = timeouts or Timeouts()
+        self._contexts: dict[Mode, ssl.SSLContext] = {}
+        self._slots: dict[Key, _Slots] = {}
+        self._idle = 0
+        self._closing = False
+
+    def reload(self, config: Config) -> None:
+        """New settings; what is open serves on, what is idle goes."""
+        self._config = config
+        self._contexts.clear()
+        self._quit_idle()
+
+    async def deliver(
+        self, remote: Remote, host: Host, envelope: Envelope, content: Content, size_bytes: int
+    ) -> Outcome:
+        """One transaction with one host; cancelled, the connection is cut.
+
+        Raises Refused when there was no way to begin it; the stage of its reply says how far it came.
+        """
+        key = (host, remote.scheme, remote.tls, remote.user)
+        for _ in range(STALE_MAX):
+            connection = await self._acquire(key, remote)
+            try:
+                dialogue = connection.dialogue
+                reused, answers = connection.transactions > 0, dialogue.answers
+                eight_bit = envelope.body != "7BIT" and "8BITMIME" not in dialogue.extensions
+                if eight_bit:
+                    eight_bit = await self._eight_bit(content)
+                if connection.usable:
+                    dialogue.begin(envelope, size_bytes, eight_bit=eight_bit, utf8_head=not content.head.isascii())
+                    await connection.transact(content)
+                    if not (reused and dialogue.closed and dialogue.answers - answers <= 1):
+                        return Outcome([reply or LOCAL_ERROR for reply in dialogue.replies], host.relay, connection.tls)
+                # Open too long for the peer's taste: it never took this mail, and may on a new connection.
+            finally:
+                self._release(key, connection)
+            self._quit_idle(key)
+        raise Refused(_no_answer("The host drops its connections", ""))
+
+    def close(self) -> None:
+        """QUIT where idle. Connections in use end with their transactions."""
+        self._closing = True
+        self._quit_idle()
+
+    # --- the pool
+
+    async def _acquire(self, key: Key, remote: Remote) -> Connection:
+        while True:
+            slots = self._slots.setdefault(key, _Slots())
+            while slots.idle:
+                connection = slots.idle.pop()
+                self._idle -= 1
+                if connection.usable:
+                    return connection
+                slots.open -= 1
+            if slots.open < self._config.delivery.max_per_domain:
+                slots.open += 1
+                try:
+                    return await self._open(key, remote)
+                except BaseException:
+                    self._vacate(key)
+                    raise
+            turn: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
+            slots.waiting.append(turn)
+            try:
+                handed = await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled() and (handed := turn.result()) is not None:
+                    self._release(key, handed)
+                elif turn.done() and not turn.cancelled():
+                    self._pass_on(key, slots)
+                else:
+                    slots.waiting.remove(turn)
+                raise
+            if handed is not None:
+                return handed
+
+    def _release(self, key: Key, connection: Connection) -> None:
+        """Hand it to who waits, keep it, or end it."""
+        slots = self._slots[key]
+        if connection.usable and connection.transactions < TRANSACTIONS_MAX and not self._closing:
+            while slots.waiting:
+                turn = slots.waiting.popleft()
+                if not turn.done():
+                    turn.set_result(connection)
+                    return
+            if self._idle < self._config.delivery.workers:
+                slots.idle.append(connection)
+                self._idle += 1
+                return
+        connection.quit()
+        self._vacate(key)
+
+    def _vacate(self, key: Key) -> None:
+        """One connection less; whoever waits first may open one."""
+        slots = self._slots[key]
+        slots.open -= 1
+        self._pass_on(key, slots)
+
+    def _pass_on(self, key: Key, slots: _Slots) -> None:
+        while slots.waiting:
+            turn = slots.waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        if slots.open == 0:
+            self._slots.pop(key, None)
+
+    def _ended(self, key: Key, connection: Connection) -> None:
+        """A connection ended by itself. In use, its owner finds out; idle, it is forgotten here."""
+        slots = self._slots.get(key)
+        if slots is not None and connection in slots.idle:
+            slots.idle.remove(connection)
+            self._idle -= 1
+            self._vacate(key)
+
+    def _quit_idle(self, *keys: Key) -> None:
+        for key in keys or tuple(self._slots):
+            slots = self._slots.get(key)
+            for connection in tuple(slots.idle) if slots else ():
+                connection.quit()
+
+    # --- opening
+
+    async def _open(self, key: Key, remote: Remote, *, clear: bool = False) -> Connection:
+        """A connection that is ready for a transaction. Raises Refused."""
+        host = key[0]
+        credentials = await self._credentials(remote, host)
+        dialogue = Dialogue(
+            self._config.hostname,
+            host.name or "localhost",
+            lmtp=remote.scheme == "lmtp",
+            tls=_policy(remote, host, clear),
+            credentials=credentials,
+        )
+        connection = Connection(dialogue, self._timeouts, self._executor, lambda ended: self._ended(key, ended))
+        try:
+            await self._connect(connection, remote, host)
+            await connection.wait()
+            if dialogue.want is Want.STARTTLS and not await self._start_tls(connection, remote, host):
+                connection.abort()
+                return await self._open(key, remote, clear=True)
+            await connection.wait()
+            if dialogue.want is not Want.IDLE:
+                raise Refused(dialogue.failure or LOCAL_ERROR)
+        except BaseException:
+            connection.abort()
+            raise
+        return connection
+
+    async def _connect(self, connection: Connection, remote: Remote, host: Host) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._timeouts.connect_s):
+                if host.port == 0:
+                    await loop.create_unix_connection(lambda: connection, host.address)
+                elif remote.scheme == "smtps":
+                    context = await self._context(remote.tls)
+                    name = host.name or host.address
+                    await loop.create_connection(
+                        lambda: connection, host.address, host.port, ssl=context, server_hostname=name
+                    )
+                else:
+                    await loop.create_connection(lambda: connection, host.address, host.port)
+        except TimeoutError:
+            raise Refused(_no_answer("Connection timed out", "")) from None
+        except (ssl.SSLError, ValueError) as error:
+            raise Refused(_tls_failed(error)) from None
+        except OSError as error:
+            words = os.strerror(error.errno) if error.errno else "Connection failed"
+            raise Refused(_no_answer(words, repr(error))) from None
+        if host.port and connection.local_peer() and listens(self._config, host.address, host.port, anywhere=True):
+            raise Refused(Reply(554, "5.4.6", "The mail loops back to this host", stage="connect"))
+
+    async def _start_tls(self, connection: Connection, remote: Remote, host: Host) -> bool:
+        """False: it failed and the policy allows to do without, on a new connection."""
+        loop = asyncio.get_running_loop()
+        try:
+            transport = await loop.start_tls(
+                connection.transport,
+                connection,
+                await self._context(remote.tls),
+                server_hostname=host.name or host.address,
+                ssl_handshake_timeout=self._timeouts.connect_s,
+            )
+        except (OSError, ValueError) as error:  # ssl.SSLError and TimeoutError are OSErrors
+            if remote.tls == "may":
+                return False
+            raise Refused(_tls_failed(error)) from None
+        if transport is None or connection.dialogue.want is not Want.STARTTLS:
+            raise Refused(connection.dialogue.failure or LOCAL_ERROR)
+        connection.secured(transport)
+        return True
+
+    async def _context(self, mode: Mode) -> ssl.SSLContext:
+        context = self._contexts.get(mode)
+        if context is None:  # loading the system's CAs takes tens of milliseconds
+            loop = asyncio.get_running_loop()
+            context = await loop.run_in_executor(self._executor, self._tls_context, mode)
+            self._contexts[mode] = context
+        return context
+
+    async def _credentials(self, remote: Remote, host: Host) -> Credentials | None:
+        if not remote.user:
+            return None
+        loop = asyncio.get_running_loop()
+        try:
+            secret = await loop.run_in_executor(self._executor, _read_secret, remote.password_file)
+        except (OSError, ValueError) as error:
+            cause = f"{remote.password_file}: {error}"
+            raise Refused(Reply(451, "4.3.5", "Local error, please try again later", "", "auth", cause)) from None
+        return Credentials(remote.user, secret, clear=host.port == 0 or loopback(host.address))
+
+    async def _eight_bit(self, content: Content) -> bool:
+        if not content.head.isascii():
+            return True
+        if isinstance(content.body, bytes):
+            return not content.body.isascii()
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._executor, _file_eight_bit, content.body)
+        except OSError as error:
+            raise Refused(LOCAL_ERROR.because(str(error))) from None
+
+
+def _policy(remote: Remote, host: Host, clear: bool) -> TlsPolicy:
+    if remote.scheme == "smtps":
+        return "on"
+    if host.port == 0 or clear:
+        return "no"
+    return "may" if remote.tls == "may" else "must"
+
+
+def _no_answer(words: str, cause: str) -> Reply:
+    return Reply(451, "4.4.1", words, stage="connect", cause=cause)
+
+
+def _tls_failed(error: Exception) -> Reply:
+    return Reply(454, "4.7.5", "The TLS handshake failed", stage="starttls", cause=repr(error))
+
+
+def _read_secret(path: str) -> str:
+    """The first line of the file."""
+    with open(path, encoding="utf-8") as file:
+        secret = file.readline(SECRET_MAX).rstrip("\r\n")
+    if not secret:
+        raise ValueError("empty")
+    return secret
+
+
+def _file_eight_bit(path: str) -> bool:
+    offset = 0
+    while chunk := read_chunk(path, offset):
+        if not chunk.isascii():
+            return True
+        offset += len(chunk)
+    return False
