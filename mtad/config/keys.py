@@ -96,7 +96,7 @@ KEYS: tuple[Key, ...] = (
         " reject: discard:; a user for sign-in goes before the host, as smtp://user@host:587.", parse.target, "to"),
     Key("delivery.route.password_file", "path", '""', "File that holds the password of that user, readable by the"
         " service only.", parse.text, "password_file", base="file"),
-    Key("delivery.route.tls", "choice", '(verify with a user, else "may")', "may: use TLS where offered; encrypt:"
+    Key("delivery.route.tls", "choice", '("verify" with a user, else "may")', "may: use TLS where offered; encrypt:"
         " insist; verify: insist, and check the certificate's name.", parse.one_of("may", "encrypt", "verify"), "tls"),
     Key("local.deliver", "target", "(maildir:// data/mailboxes/%d/%u)", "Where mailboxes are: maildir:// with %d"
         " and %u, or lmtp://.", parse.target, "deliver"),

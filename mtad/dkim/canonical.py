@@ -77,10 +77,12 @@ class BodyHash:
 
 def relaxed_field(name: bytes, field: bytes) -> bytes:
     """A field in relaxed form (3.4.2): name in lower case, unfolded, runs of blanks as one, none around the value."""
-    value = field[field.index(b":") + 1 :]
+    value = field.partition(b":")[2].rstrip(b"\r\n")
     if b"\n" in value:
         value = value.replace(b"\r\n", b"").replace(b"\n", b"")
-    return name + b":" + collapse(value).strip(b" ") + b"\r\n"
+    if b"\t" in value or b"  " in value:
+        value = collapse(value)
+    return b"%b:%b\r\n" % (name, value.strip(b" "))
 
 
 def collapse(text: bytes) -> bytes:

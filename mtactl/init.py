@@ -1,0 +1,170 @@
+"""`mtactl init`: a commented mtad.toml that works as it is, made from the table of settings."""
+
+import json
+import os
+import textwrap
+from collections.abc import Mapping, Sequence
+
+EX_DATAERR, EX_CANTCREAT = 65, 73
+WIDTH = 100
+PASSWORD_FILE = "smarthost.password"  # noqa: S105  (a file name)
+
+
+class InitError(Exception):
+    """It was not written. `code` is what to exit with."""
+
+    def __init__(self, text: str, code: int) -> None:
+        super().__init__(text)
+        self.text = text
+        self.code = code
+
+
+def write_config(
+    hostname: str,
+    domains: Sequence[str],
+    smarthost: str = "",
+    *,
+    password: str = "",
+    root: str = "",
+    config: str = "",
+    environ: Mapping[str, str] | None = None,
+    uid: int | None = None,
+) -> str:
+    """Write the configuration file, and beside it the smarthost's password (0600) if there is one. The file's path.
+
+    `smarthost` is "smtp://user@host:587" or a kin of it; with a user it needs `password`. Nothing that exists is
+    replaced: InitError (73). InitError (65) when the values make no working configuration; then nothing stays behind.
+    """
+    from mtad.config import ConfigErrors, load, locate
+
+    environ = os.environ if environ is None else environ
+    place = locate(root, config, environ, uid)
+    path = place.paths.config
+    service = place.role == "system"
+    folder = os.path.dirname(path)
+    secret = os.path.join(folder, PASSWORD_FILE)
+    with_password = _needs_password(smarthost)
+    if with_password and not password:
+        raise InitError(f"{smarthost} names a user: give the password too", EX_DATAERR)
+    if "\n" in password or "\r" in password:
+        raise InitError("the password is more than one line", EX_DATAERR)
+    for taken in (path, secret) if with_password else (path,):
+        if os.path.lexists(taken):
+            raise InitError(f"{taken} exists already; edit it, or move it away", EX_CANTCREAT)
+    try:
+        text = render(hostname, domains, smarthost, PASSWORD_FILE if with_password else "").encode()
+        secret_text = f"{password}\n".encode()
+    except UnicodeEncodeError:
+        raise InitError("the values are not UTF-8", EX_DATAERR) from None
+    draft = f"{path}.new"
+    # The variables are not part of the file: it has to work without them.
+    judged = {name: value for name, value in environ.items() if not name.startswith("MTA_")}
+    written: list[str] = []
+    try:
+        if not os.path.isdir(folder):
+            os.makedirs(folder, 0o750 if root else 0o755)
+        if with_password:
+            _write(secret, secret_text, 0o600, written, service=service)
+        _write(draft, text, 0o640, written, service=service)
+        load(root, draft, judged, uid)
+        os.link(draft, path)
+        os.unlink(draft)
+    except ConfigErrors as error:
+        _forget(written)
+        raise InitError(str(error), EX_DATAERR) from None
+    except OSError as error:
+        _forget(written)
+        raise InitError(f"{error.filename or path} cannot be written: {error.strerror}", EX_CANTCREAT) from None
+    return path
+
+
+def render(hostname: str, domains: Sequence[str], smarthost: str = "", password_file: str = "") -> str:
+    """The text of the file: what was given as settings, all other keys as comments with their defaults."""
+    from mtad.config.keys import KEYS, SECTIONS
+
+    given = {"hostname": _quoted(hostname), "domains": f"[{', '.join(_quoted(name) for name in domains)}]"}
+    if smarthost:
+        given |= {"delivery.route.match": '"*"', "delivery.route.to": _quoted(smarthost)}
+    if password_file:
+        given["delivery.route.password_file"] = _quoted(password_file)
+    lines = ["# mtad.toml: the settings of mtad. A line that begins with # shows a default or an example."]
+    lines += ["# `mtad check` tells what is wrong with them; `mtactl reload` makes the daemon take them over.", ""]
+    for section, help_text in SECTIONS.items():
+        keys = [key for key in KEYS if key.section == section]
+        active = not section or any(key.path in given for key in keys)
+        if section:
+            header = f"[[{section}]]" if section == "delivery.route" else f"[{section}]"
+            # A section of comments only does no harm; one that repeats would.
+            lines += [*_comment(help_text), header if active or section != "delivery.route" else f"# {header}"]
+        for key in keys:
+            lines += _comment(key.help)
+            if key.path in given:
+                lines.append(f"{key.name} = {given[key.path]}")
+            else:
+                lines.append(f"# {key.name} = {_example(key.path, key.default)}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+_EXAMPLES = {
+    "listen.smtp": '["0.0.0.0:25", "[::]:25"]',
+    "listen.submission": '["0.0.0.0:587", "[::]:587"]',
+    "listen.submissions": '["0.0.0.0:465", "[::]:465"]',
+    "listen.http": '"127.0.0.1:8080"',
+    "tls.cert": '"tls/fullchain.pem"',
+    "tls.key": '"tls/privkey.pem"',
+    "delivery.route.match": '"*.lan.example"',
+    "delivery.route.to": '"smtp://192.0.2.10:25"',
+    "delivery.route.password_file": '"smarthost.password"',
+    "delivery.route.tls": '"may"',
+    "local.deliver": '"maildir:///var/mail/%d/%u"',
+    "local.aliases": '["/etc/aliases"]',
+}
+
+
+def _example(path: str, default: str) -> str:
+    return _EXAMPLES.get(path, default)
+
+
+def _needs_password(smarthost: str) -> bool:
+    return "@" in smarthost.partition("://")[2]
+
+
+def _comment(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent="# ", subsequent_indent="# ", break_long_words=False)
+
+
+def _quoted(text: str) -> str:
+    """A TOML basic string. JSON's escapes are a part of TOML's; DEL is the one control that JSON lets through."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _write(path: str, octets: bytes, mode: int, written: list[str], *, service: bool) -> None:
+    """Make a new file, noted in `written`; where root writes for the service, the service can read it."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    written.append(path)
+    with open(handle, "wb") as file:
+        owner = _service_ids() if service and os.geteuid() == 0 else None
+        if owner is not None:
+            os.fchown(file.fileno(), owner[0] if mode == 0o600 else 0, owner[1])
+        file.write(octets)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _service_ids() -> tuple[int, int] | None:
+    """User and group of the service, where the system has it."""
+    import pwd
+
+    from mtad.config.places import SERVICE_USER
+
+    try:
+        entry = pwd.getpwnam(SERVICE_USER)
+    except KeyError:
+        return None
+    return entry.pw_uid, entry.pw_gid
+
+
+def _forget(paths: Sequence[str]) -> None:
+    for path in paths:
+        os.unlink(path)
