@@ -86,7 +86,7 @@ class Message:
     requiretls: bool = False
     header_id: str = ""  # the Message-ID field, for selectors and trace
     subject: str = ""
-    digest: bytes = b""  # SHA-256 over head + body
+    digest: bytes = b""  # SHA-256 over the body and then the head, which is written last
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,169 @@
+"""From "the final dot was read" to "it is durable": judge the trace, write our fields, sign, commit; only then 250."""
+
+from collections.abc import Callable, Iterator
+from copy import copy
+
+from mtad import faults
+from mtad.accounts.directory import Directory
+from mtad.config import Config
+from mtad.dkim.keys import Keys, SigningKey
+from mtad.dkim.sign import sign_all
+from mtad.events import Events
+from mtad.inbound import policy, stamps
+from mtad.inbound.spool import NO_ROOM, Received, Spool
+from mtad.mail import address as mail_address
+from mtad.mail import headers
+from mtad.mail.envelope import Clock, Envelope, Message, NewMessage, Peer, Recipient
+from mtad.mail.ident import Ids
+from mtad.mail.reply import LOCAL_ERROR, Refused, Reply
+from mtad.queue import files
+from mtad.queue.store import Selector, Store, StoreError
+
+RECIPIENTS_MAX = 10_000  # of one mail, after aliases
+
+LOOP = Reply(554, "5.4.6", "Too many hops: this mail is in a loop", stage="final")
+TOO_MANY_TARGETS = Reply(452, "4.5.3", "Too many recipients after aliases", stage="final")
+
+# What a submitter may write and nobody else may see or believe (RFC 5322 3.6.3, RFC 5321 4.4).
+_ALL_STATES = ("ready", "active", "deferred", "held", "done", "failed", "trashed")
+_PRIVATE = frozenset({b"bcc", b"resent-bcc", b"return-path", b"content-length"})
+
+
+class Acceptor:
+    """Accepts mail for the whole house. Stateless between mails; safe to share by all dialogues of one loop."""
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        directory: Directory,
+        keys: Keys,
+        events: Events,
+        ids: Ids,
+        clock: Clock,
+        *,
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`wake` tells whoever delivers that there is work."""
+        self._config = config
+        self._store = store
+        self._directory = directory
+        self._keys = keys
+        self._events = events
+        self._ids = ids
+        self._clock = clock
+        self._wake = wake
+        self._trusted = policy.Networks(config.access.trusted_networks)
+        self._stamp_clock = clock
+        self._date = (0, "")  # the current second and its text
+
+    def for_drop(self, ids: Ids, written_at: float) -> "Acceptor":
+        """The same for a mail that was written down earlier: with its own id, and its own time in the head."""
+        other = copy(self)
+        other._ids = ids
+        other._stamp_clock = lambda: written_at
+        return other
+
+    async def accepted_from(self, message_id: str) -> Peer | None:
+        """Who brought this message; None when there is none. Raises StoreError."""
+        rows = await self._store.select(Selector(ids=(message_id,), states=_ALL_STATES), self._clock(), limit=1)
+        return rows[0].message.peer if rows else None
+
+    def spool(self, peer: Peer, sender: str) -> Spool:
+        """A place for the octets of one mail."""
+        signs = policy.standing(peer, self._trusted) != "stranger"
+
+        def keys_for(head: bytes) -> tuple[SigningKey, ...]:
+            return self._keys_for(head, sender) if signs else ()
+
+        return Spool(self._config.paths.spool, self._config.limits.header_size_bytes, self._ids.new, keys_for)
+
+    async def accept(self, envelope: Envelope, peer: Peer, received: Received) -> Reply:
+        """Durable when the reply is 250; nothing was stored when it is not. Raises nothing but bugs."""
+        now = self._clock()
+        message_id = received.id
+        try:
+            if headers.count_received(received.head) > self._config.limits.received:
+                raise Refused(LOOP)
+            recipients = tuple(self._recipients(envelope, message_id, now))
+        except Refused as refused:
+            if isinstance(received.body, str):
+                files.delete(self._config.paths.spool, (message_id,))
+            return refused.reply
+        head = self._head(envelope, peer, received)
+        received.digest.update(head)
+        message = Message(
+            id=message_id,
+            sender=envelope.sender,
+            size_bytes=len(head) + received.body_bytes,
+            accepted_at=now,
+            expires_at=now + self._config.delivery.expire_s,
+            peer=peer,
+            body=envelope.body,
+            smtputf8=envelope.smtputf8,
+            ret=envelope.ret,
+            envid=envelope.envid,
+            requiretls=envelope.requiretls,
+            header_id=headers.message_id(head),
+            subject=headers.subject(head),
+            digest=received.digest.digest(),
+        )
+        try:
+            await self._store.accept(NewMessage(message, recipients, head, received.body))
+        except StoreError as error:
+            # A large body stays: perhaps the commit failed after it was done. The sweep deletes what no row names.
+            self._events.store_trouble(str(error))
+            return (NO_ROOM if error.full else LOCAL_ERROR).because(str(error))
+        faults.point("accept.before_reply")
+        self._events.accepted(message, recipients)
+        self._wake()
+        return Reply(250, "2.0.0", f"{message_id} queued")
+
+    def _head(self, envelope: Envelope, peer: Peer, received: Received) -> bytes:
+        """The header block as it is stored and sent."""
+        hostname = self._config.hostname
+        at = self._now_text()
+        head = received.head
+        if peer.source != "smtp":  # fresh from its author's side: ours to complete (RFC 6409 8)
+            head = headers.remove(head, _PRIVATE)
+            head = stamps.missing(head, envelope.sender, hostname, received.id, at) + head
+        if received.keys:
+            head = sign_all(received.keys, head, received.body_hash, int(self._stamp_clock())) + head
+        return stamps.received(envelope, peer, hostname, received.id, at) + head
+
+    def _keys_for(self, head: bytes, sender: str) -> tuple[SigningKey, ...]:
+        """All active keys of the author's domain, if it is ours (RFC 6376: the author is in From)."""
+        authors = headers.first_addresses(head, b"from") if headers.has(head, b"from") else [sender]
+        try:
+            domain = mail_address.domain_of(authors[0]) if authors else ""
+        except mail_address.AddressError:
+            return ()
+        return self._keys.keys(domain) if domain and self._directory.ours(domain) else ()
+
+    def _recipients(self, envelope: Envelope, message_id: str, now: float) -> Iterator[Recipient]:
+        """One row per final address. Aliases can name an address twice: it gets one mail."""
+        seen: set[str] = set()
+        for rcpt in envelope.recipients:
+            for target in self._directory.expand(rcpt.address) or (rcpt.address,):
+                key = mail_address.fold(target)
+                if key in seen:
+                    continue
+                if len(seen) == RECIPIENTS_MAX:
+                    raise Refused(TOO_MANY_TARGETS)
+                seen.add(key)
+                yield Recipient(
+                    message_id=message_id,
+                    n=len(seen),
+                    address=target,
+                    original=rcpt.address,
+                    domain=mail_address.domain_of(target),
+                    next_at=now,
+                    notify=rcpt.notify,
+                    orcpt=rcpt.orcpt,
+                )
+
+    def _now_text(self) -> str:
+        now = self._stamp_clock()
+        if self._date[0] != int(now):
+            self._date = (int(now), stamps.date(now))
+        return self._date[1]

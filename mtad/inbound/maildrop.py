@@ -1,0 +1,168 @@
+"""Mail that programs left in `maildrop/` while no daemon answered.
+
+A file is a recorded SMTP client: "MAIL FROM:<a>", "RCPT TO:<b>" ..., "DATA", the dot-stuffed mail, ".", lines ending in
+CRLF. It was written under a name beginning with "." and renamed to "<time>.<pid>.<random>.mail" when it was complete and
+durable. It is replayed as its owner, and deleted once the store has the mail. A crash between the two does not double
+it: the message id follows from the file, and the accepted message names the file. What cannot become a mail is moved to
+`bad/` and reported, never deleted.
+"""
+
+import asyncio
+import os
+import random
+import stat
+from typing import BinaryIO
+
+from mtad import faults
+from mtad.inbound.conversation import LINE_MAX, Conversation
+from mtad.inbound.server import Inbound
+from mtad.mail.envelope import Clock, Peer
+from mtad.mail.ident import Ids
+from mtad.queue.files import sync_directory
+from mtad.queue.store import StoreError
+
+SUFFIX = ".mail"
+UNFINISHED = ".tmp"
+UNFINISHED_S = 86400.0  # a file that was never renamed is forgotten after this long
+CHUNK_BYTES = 1 << 16
+ENVELOPE_BYTES = 1 << 22  # beside the mail, which dot-stuffing makes larger by a third at most
+ID_TRIES = 3
+
+
+class BadFile(Exception):  # noqa: N818  (it is what the file is)
+    """The file is not, and will never be, a mail that we take. The text is for the log."""
+
+
+class Later(Exception):  # noqa: N818
+    """Not now: the file stays."""
+
+
+class Maildrop:
+    """Drains one directory. One drain at a time; whoever asks meanwhile waits for the next."""
+
+    def __init__(self, inbound: Inbound, clock: Clock) -> None:
+        self._inbound = inbound
+        self._clock = clock
+        self._lock = asyncio.Lock()
+
+    @property
+    def _path(self) -> str:
+        return self._inbound.host.config.paths.maildrop
+
+    async def drain(self) -> int:
+        """Take in what lies there, oldest name first. How many mails became ours. Raises nothing but bugs."""
+        async with self._lock:
+            accepted = 0
+            for name in self._names():
+                try:
+                    accepted += await asyncio.shield(self._take(name))
+                except BadFile as bad:
+                    self._set_aside(name, str(bad))
+                except Later:
+                    continue
+                except StoreError as error:
+                    self._inbound.host.events.store_trouble(str(error))
+                    break
+                except OSError as error:
+                    self._inbound.host.events.maildrop_bad(name, f"stays: {error.strerror}")
+            if accepted:
+                sync_directory(self._path)
+            return accepted
+
+    def _names(self) -> list[str]:
+        try:
+            names = sorted(os.listdir(self._path))
+        except FileNotFoundError:
+            return []
+        for name in names:
+            if name.startswith(".") and name.endswith(UNFINISHED):
+                self._forget_unfinished(name)
+        return [name for name in names if name.endswith(SUFFIX) and not name.startswith(".")]
+
+    def _forget_unfinished(self, name: str) -> None:
+        path = f"{self._path}/{name}"
+        try:
+            if os.lstat(path).st_mtime < self._clock() - UNFINISHED_S:
+                os.unlink(path)
+        except OSError:
+            pass  # gone, or not ours to remove
+
+    async def _take(self, name: str) -> bool:
+        """True: accepted and deleted. Raises BadFile, Later, StoreError, OSError."""
+        path = f"{self._path}/{name}"
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise Later from None
+        with os.fdopen(handle, "rb") as file:
+            found = os.fstat(handle)
+            _check(found, self._inbound.host.limits.message_size_bytes * 4 // 3 + ENVELOPE_BYTES)
+            ids = await self._ids(name, found)
+            if ids is not None:
+                await self._replay(file, name, found.st_uid, ids, self._written_at(found))
+        faults.point("maildrop.accepted")
+        os.unlink(path)
+        return ids is not None
+
+    async def _ids(self, name: str, found: os.stat_result) -> Ids | None:
+        """Where the id of this file's message comes from; None when that message was accepted already."""
+        for attempt in range(ID_TRIES):
+            seed = f"{name} {found.st_uid} {found.st_ino} {found.st_mtime_ns} {attempt}"
+            ids, same = (Ids(lambda: self._written_at(found), random.Random(seed)) for _ in range(2))
+            owner = await self._inbound.host.acceptor.accepted_from(same.new())
+            if owner is None:
+                return ids
+            if owner.source == "maildrop" and owner.helo == name and owner.uid == found.st_uid:
+                return None
+        raise Later  # another mail has each of them; one in a million, and nothing is lost
+
+    def _written_at(self, found: os.stat_result) -> float:
+        return min(found.st_mtime, self._clock())
+
+    async def _replay(self, file: BinaryIO, name: str, uid: int, ids: Ids, written_at: float) -> None:
+        """Until the store has it. The whole envelope must be good before the mail itself is offered."""
+        host = self._inbound.host
+        host = host.with_acceptor(host.acceptor.for_drop(ids, written_at))
+        conversation = Conversation(Peer("maildrop", helo=name, uid=uid), host)
+        try:
+            while not conversation.receiving:
+                line = file.readline(LINE_MAX + 1)
+                if not line:
+                    raise BadFile("no mail in it")
+                _judge(conversation.receive(line))
+            while not conversation.accepted:
+                chunk = file.read(CHUNK_BYTES)
+                if not chunk:
+                    raise BadFile("the mail has no end")
+                _judge(await conversation.feed(chunk))
+        finally:
+            conversation.abandon()
+
+    def _set_aside(self, name: str, cause: str) -> None:
+        self._inbound.host.events.maildrop_bad(name, cause)
+        try:
+            os.makedirs(f"{self._path}/bad", 0o700, exist_ok=True)
+            os.rename(f"{self._path}/{name}", f"{self._path}/bad/{name}")
+        except OSError as error:
+            self._inbound.host.events.maildrop_bad(name, f"cannot be set aside: {error.strerror}")
+
+
+def _check(found: os.stat_result, size_max: int) -> None:
+    """Only what one user wrote as a plain file of its own, and nobody else can change, speaks for that user."""
+    if not stat.S_ISREG(found.st_mode):
+        raise BadFile("not a regular file")
+    if found.st_nlink != 1:
+        raise BadFile("has other names")
+    if found.st_mode & 0o022:
+        raise BadFile("can be written by others than its owner")
+    if found.st_size > size_max:
+        raise BadFile("larger than the limit")
+
+
+def _judge(replies: bytes) -> None:
+    """All replies must be good: a recipient that is refused here would be lost without a report."""
+    for line in replies.splitlines():
+        if line.startswith(b"5"):
+            raise BadFile(line.decode("utf-8", "replace"))
+        if line.startswith(b"4"):
+            raise Later

@@ -1,0 +1,82 @@
+"""Who may send what to whom. Pure decisions; the dialogue asks, and says the reply.
+
+We relay for those we know: local sockets, authenticated users, trusted networks. Everybody else reaches only our own
+domains.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Literal, assert_never
+
+from mtad.accounts.directory import Elsewhere, Forward, Mailbox, Resolution, Unknown
+from mtad.mail import address as mail_address
+from mtad.mail.envelope import Peer
+from mtad.mail.reply import Reply
+
+Standing = Literal["local", "user", "trusted", "stranger"]
+"""What a peer is to us: a program of this host (socket, maildrop), authenticated, in a trusted network, anyone else."""
+
+RELAY_DENIED = Reply(550, "5.7.1", "Relaying denied", stage="rcpt")
+USER_UNKNOWN = Reply(550, "5.1.1", "No such user here", stage="rcpt")
+SENDER_DENIED = Reply(553, "5.7.1", "Sender address is not yours", stage="mail")
+
+# How old mailers wrote "and then onwards to": percent hack, bang path, a second domain (RFC 5321 3.6, F.2).
+_ROUTING = frozenset("%!@")
+
+
+class Networks:
+    """The trusted networks, parsed once. Answers are kept: an address is asked about at each of its connections."""
+
+    def __init__(self, networks: Iterable[str]) -> None:
+        self._networks: Sequence[IPv4Network | IPv6Network] = tuple(ip_network(text, strict=False) for text in networks)
+        self._contains = lru_cache(maxsize=4096)(self._look)
+
+    def __contains__(self, ip: str) -> bool:
+        return self._contains(ip)
+
+    def _look(self, ip: str) -> bool:
+        if not ip:
+            return False
+        address = ip_address(ip.partition("%")[0])
+        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        return any(address in network for network in self._networks)
+
+
+def standing(peer: Peer, trusted: Networks) -> Standing:
+    """Trust by network holds on the `smtp` listener only: the submission listeners are for users (RFC 6409 4.3)."""
+    if peer.source in ("local", "maildrop", "internal"):
+        return "local"
+    if peer.user:
+        return "user"
+    if peer.source == "smtp" and peer.ip in trusted:
+        return "trusted"
+    return "stranger"
+
+
+def judge_mail(who: Standing, peer: Peer, sender: str, expand: Callable[[str], Sequence[str]]) -> Reply | None:
+    """May this peer use this sender? A user has the own address, what leads to it, and the null sender (receipts)."""
+    if who != "user" or not sender or mail_address.same(sender, peer.user):
+        return None
+    if any(mail_address.same(target, peer.user) for target in expand(sender)):
+        return None
+    return SENDER_DENIED
+
+
+def judge_rcpt(who: Standing, peer: Peer, address: str, resolution: Resolution) -> Reply | None:
+    """May this peer send to this address? `resolution` is what the directory knows of it.
+
+    A file of the maildrop cannot be answered: an unknown user there is accepted, and fails with a report.
+    """
+    match resolution:
+        case Elsewhere():
+            return RELAY_DENIED if who == "stranger" else None
+        case Mailbox() | Forward():
+            if who == "stranger" and not _ROUTING.isdisjoint(mail_address.split(address)[0]):
+                return RELAY_DENIED
+            return None
+        case Unknown():
+            return None if peer.source == "maildrop" else USER_UNKNOWN
+        case _:
+            assert_never(resolution)

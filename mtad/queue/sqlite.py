@@ -1,0 +1,211 @@
+"""The store on SQLite, for one host. Thin: it turns calls into work of the writer and keeps the body files tidy."""
+
+import asyncio
+import hashlib
+import os
+import sqlite3
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mtad import faults
+from mtad.config import Paths
+from mtad.mail.envelope import Attempt, Clock, Content, Job, NewMessage
+from mtad.queue import database, files
+from mtad.queue.contents import Contents
+from mtad.queue.cycle import Cycle, Lease
+from mtad.queue.operate import ChangeAll, Operate, Select, Sweep
+from mtad.queue.store import Change, Row, Selector, Settlement, Stats, StoreError
+from mtad.queue.writer import Phase, Work, Writer, one_by_one
+
+if TYPE_CHECKING:
+    from mtad.accounts.users import StoredUser
+
+ORPHAN_AGE_S = 3600.0
+"""A file that no row names may belong to a mail that is still coming in; after this long it does not."""
+
+_BACKUP_PAGES = 256  # copied at a time; the mail that waits meanwhile is served in between
+
+
+def open_store(paths: Paths, clock: Clock) -> "SqliteStore":
+    """Open the queue for the daemon, alone. StoreLocked when somebody else has it; StoreError, in one line, when it
+    cannot be used. Blocking."""
+    try:
+        os.makedirs(paths.data, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot make {paths.data}: {error.strerror}") from None
+    return _opened(paths, clock, write=True)
+
+
+def open_read_only(paths: Paths, clock: Clock) -> "SqliteStore":
+    """Open a stopped daemon's queue to look at it; every change is a StoreError. StoreLocked while a daemon runs."""
+    return _opened(paths, clock, write=False)
+
+
+def _opened(paths: Paths, clock: Clock, *, write: bool) -> "SqliteStore":
+    lock = database.Lock(paths, create=write)
+    try:
+        connection = database.open_writable(paths) if write else database.open_reading(paths)
+    except StoreError:
+        lock.release()
+        raise
+    return SqliteStore(paths, clock, connection, lock, write=write)
+
+
+class SqliteStore:
+    """Store and UserStore. All calls come from one event loop."""
+
+    def __init__(
+        self, paths: Paths, clock: Clock, connection: sqlite3.Connection, lock: database.Lock, *, write: bool
+    ) -> None:
+        self._spool = paths.spool
+        self._lock = lock
+        self._contents = Contents()
+        self._connection = connection
+        self._writer = Writer(connection, checkpoints=write)
+        cycle = Cycle(connection, clock)
+        operate = Operate(connection)
+        self._accept = Work("accept", cycle.accept)
+        self._lease = Work("lease", one_by_one(cycle.lease))
+        self._renew = Work("renew", one_by_one(cycle.renew))
+        self._settle = Work("settle", cycle.settle)
+        self._change = Work("change", one_by_one(operate.change))
+        self._sweep = Work("sweep", one_by_one(operate.sweep))
+        self._save_user = Work("save_user", one_by_one(operate.save_user))
+        self._delete_user = Work("delete_user", one_by_one(operate.delete_user))
+        self._select = Work("select", one_by_one(operate.select), Phase.READ)
+        self._attempts = Work("attempts", one_by_one(operate.attempts), Phase.READ)
+        self._body = Work("body", one_by_one(operate.body), Phase.READ)
+        self._next_due = Work("next_due", one_by_one(operate.next_due), Phase.READ)
+        self._newest = Work("newest", one_by_one(operate.newest), Phase.READ)
+        self._stats = Work("stats", one_by_one(operate.stats), Phase.READ)
+        self._without_row = Work("without_row", one_by_one(operate.without_row), Phase.READ)
+        self._load_users = Work("load_users", one_by_one(operate.load_users), Phase.READ)
+        self._backup = Work("backup", one_by_one(self._copy_database), Phase.LONG)
+
+    async def accept(self, new: NewMessage) -> None:
+        self._check_file(new)
+        await self._writer.do(self._accept, new, _size(new))
+        self._remember(new)
+
+    async def lease(self, now: float, until: float, limit: int, skip: frozenset[str] = frozenset()) -> Sequence[Job]:
+        jobs = await self._writer.do(self._lease, Lease(now, until, limit, skip))
+        faults.point("lease.after")
+        return jobs
+
+    async def renew(self, job: Job, until: float) -> bool:
+        return await self._writer.do(self._renew, (job, until))
+
+    async def settle(self, settlement: Settlement) -> bool:
+        for new in settlement.spawn:
+            self._check_file(new)
+        settled = await self._writer.do(self._settle, settlement, sum(_size(new) for new in settlement.spawn))
+        if settled.done:
+            for new in settlement.spawn:
+                self._remember(new)
+        if settled.closed:
+            self._contents.drop(settlement.job.message.id)
+        if settled.file:
+            await asyncio.to_thread(files.delete, self._spool, [settlement.job.message.id])
+        return settled.done
+
+    async def content(self, message_id: str) -> Content:
+        kept = self._contents.get(message_id)
+        if kept is not None:
+            return kept
+        found = await self._writer.do(self._body, message_id)
+        if found is None:
+            raise StoreError(f"message {message_id} has no body")
+        head, data, size_bytes, digest = found
+        if data is None:
+            path = f"{self._spool}/{message_id}"
+            try:
+                have = os.stat(path, follow_symlinks=False).st_size
+            except OSError as error:
+                raise StoreError(f"the body of message {message_id} cannot be read: {error.strerror}") from None
+            if have != size_bytes - len(head):
+                raise StoreError(f"the body of message {message_id} is damaged: {have} octets in {path}")
+            return Content(head, path)
+        if len(head) + len(data) != size_bytes or (digest and _digest(head, data) != digest):
+            raise StoreError(f"the body of message {message_id} is damaged")
+        return Content(head, data)
+
+    async def select(self, what: Selector, now: float, after: str = "", limit: int = 1000) -> Sequence[Row]:
+        return await self._writer.do(self._select, Select(what, now, after, limit))
+
+    async def change(self, what: Selector, change: Change, now: float, limit: int = 0) -> int:
+        return await self._writer.do(self._change, ChangeAll(what, change, now, limit))
+
+    async def attempts(self, message_id: str) -> Sequence[Attempt]:
+        return await self._writer.do(self._attempts, message_id)
+
+    async def next_due(self, now: float) -> float | None:
+        return await self._writer.do(self._next_due, now)
+
+    async def newest_id(self) -> str:
+        """The greatest id in the queue, "" when it is empty: what mtad.mail.ident.Ids starts after."""
+        return await self._writer.do(self._newest, None)
+
+    async def stats(self, now: float) -> Stats:
+        return await self._writer.do(self._stats, now)
+
+    async def sweep(self, now: float, history_s: float, trash_s: float, limit: int = 1000) -> int:
+        swept, closed = await self._writer.do(self._sweep, Sweep(now, history_s, trash_s, limit))
+        for message_id in closed:
+            self._contents.drop(message_id)
+        complete, unfinished = await asyncio.to_thread(files.old_files, self._spool, now - ORPHAN_AGE_S)
+        orphans = await self._writer.do(self._without_row, complete) if complete else []
+        await asyncio.to_thread(files.delete, self._spool, [*closed, *orphans, *unfinished])
+        return swept
+
+    async def backup(self, path: str) -> None:
+        await self._writer.do(self._backup, path)
+
+    async def load_users(self) -> Sequence["StoredUser"]:
+        from mtad.accounts.users import StoredUser  # late: looking at a queue needs no accounts
+
+        return [StoredUser(*row) for row in await self._writer.do(self._load_users, None)]
+
+    async def save_user(self, user: "StoredUser") -> None:
+        await self._writer.do(self._save_user, user)
+
+    async def delete_user(self, name: str) -> bool:
+        return await self._writer.do(self._delete_user, name)
+
+    async def close(self) -> None:
+        await self._writer.close()
+        self._lock.release()
+
+    def _check_file(self, new: NewMessage) -> None:
+        if isinstance(new.body, str) and new.body != f"{self._spool}/{new.message.id}":
+            raise StoreError(f"the body of message {new.message.id} lies in a wrong place")
+
+    def _remember(self, new: NewMessage) -> None:
+        self._contents.put(new.message.id, Content(new.head, new.body))
+
+    def _copy_database(self, path: str) -> None:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        copy = sqlite3.connect(path, isolation_level=None)
+        try:
+            copy.execute("PRAGMA synchronous = OFF")  # synced as a whole below
+            self._connection.backup(copy, pages=_BACKUP_PAGES, progress=lambda *_: self._writer.breathe())
+            copy.close()
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            files.sync_directory(os.path.dirname(path) or ".")
+        except BaseException:
+            copy.close()
+            os.unlink(path)
+            raise
+
+
+def _size(new: NewMessage) -> int:
+    return len(new.head) + (0 if isinstance(new.body, str) else len(new.body))
+
+
+def _digest(head: bytes, body: bytes) -> bytes:
+    digest = hashlib.sha256(body)
+    digest.update(head)
+    return digest.digest()
