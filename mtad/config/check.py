@@ -17,8 +17,8 @@ def check(config: Config, place: Place, findings: Findings, *, defaulted: bool, 
     """Note every problem. `defaulted`: nobody named the mail listeners, so the ones that cannot work are left out."""
     _names(config, findings)
     _places(config, findings)
-    usable = _certificate(config, findings, now)
-    _listeners(config, findings, defaulted=defaulted, usable=usable)
+    _certificate(config, findings, now)
+    _listeners(config, findings, defaulted=defaulted)
     _delivery(config, findings)
     _local(config, place, findings)
 
@@ -53,21 +53,15 @@ def _places(config: Config, findings: Findings) -> None:
         findings.error("--root", f"{longest} is too long for a socket", f"at most {SOCKET_PATH_MAX} octets")
 
 
-def _certificate(config: Config, findings: Findings, now: float) -> bool:
-    """Note what is wrong with the pair. True: STARTTLS will work."""
+def _certificate(config: Config, findings: Findings, now: float) -> None:
     tls = config.tls
     if bool(tls.cert) != bool(tls.key):
-        missing = "tls.key" if tls.cert else "tls.cert"
-        findings.error(missing, "is missing", "certificate and key go together")
-        return False
-    if not tls.cert:
-        return False
-    before = len(findings.errors)
-    examine(tls.cert, tls.key, config.hostname, findings, now)
-    return len(findings.errors) == before
+        findings.error("tls.key" if tls.cert else "tls.cert", "is missing", "certificate and key go together")
+    elif tls.cert:
+        examine(tls.cert, tls.key, config.hostname, findings, now)
 
 
-def _listeners(config: Config, findings: Findings, *, defaulted: bool, usable: bool) -> None:
+def _listeners(config: Config, findings: Findings, *, defaulted: bool) -> None:
     listen = config.listen
     if not config.tls.cert and not config.tls.key:
         for name in NEEDS_CERTIFICATE:
@@ -80,13 +74,11 @@ def _listeners(config: Config, findings: Findings, *, defaulted: bool, usable: b
                     "set tls.cert and tls.key, or write an empty list to turn it off",
                 )
     taken: dict[Address, str] = {}
-    for name in ("smtp", "submission", "submissions", "http"):
-        addresses = getattr(listen, name) or ()
-        for address in (addresses,) if isinstance(addresses, Address) else addresses:
-            other = taken.setdefault(address, f"listen.{name}")
-            if address.port and (other != f"listen.{name}" or addresses.count(address) > 1):
-                findings.error(f"listen.{name}", f"{address.host} port {address.port} is taken by {other}")
-                break
+    places = [(name, address) for name in ("smtp", "submission", "submissions") for address in getattr(listen, name)]
+    for name, address in [*places, *([("http", listen.http)] if listen.http else [])]:
+        if address.port and address in taken:
+            findings.error(f"listen.{name}", f"{address.host} port {address.port} is taken by {taken[address]}")
+        taken.setdefault(address, f"listen.{name}")
     if listen.http is not None and not _loopback(listen.http.host):
         if not config.access.admin_token:
             findings.error("listen.http", "is open to the network without access.admin_token", 'use "127.0.0.1:8080"')
