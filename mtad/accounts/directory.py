@@ -99,16 +99,16 @@ class Directory:
         or TARGETS_MAX addresses: mail is rather late than lost.
         """
         found: dict[str, str] = {}
+        expanded: set[str] = set()
         todo: list[tuple[str, int, frozenset[str]]] = [(address, 0, frozenset())]
-        seen = 0
         while todo:
             current, depth, path = todo.pop()
             key = addresses.fold(current)
-            seen += 1
-            if depth > DEPTH_MAX or len(found) > TARGETS_MAX or seen > 10 * TARGETS_MAX:
+            if key in expanded and key not in path:
+                continue
+            if depth > DEPTH_MAX or len(expanded) > TARGETS_MAX:
                 raise Refused(_TOO_LARGE.because(f"expanding {address}"))
-            resolution: Resolution = Mailbox(current) if key in path else self.resolve(current)
-            match resolution:
+            match Mailbox(current) if key in path else self.resolve(current):
                 case Mailbox(name):
                     found.setdefault(addresses.fold(name), name)
                 case Elsewhere():
@@ -117,12 +117,15 @@ class Directory:
                     if depth:
                         found.setdefault(key, current)
                 case Forward(targets, mailboxes):
+                    expanded.add(key)
                     for name in mailboxes:
                         found.setdefault(addresses.fold(name), name)
                     # The last one pushed is looked at first.
                     todo.extend((target, depth + 1, path | {key}) for target in reversed(targets))
-                case _:
-                    assert_never(resolution)
+                case never:
+                    assert_never(never)
+            if len(found) > TARGETS_MAX:
+                raise Refused(_TOO_LARGE.because(f"expanding {address}"))
         return tuple(found.values())
 
     def _named(self, local: str, domain: str) -> Resolution | None:
