@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,9 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+# The real programs that several rooms test against: peer_postfix, peer_knot, peer_dovecot, peer_opendkim.
+sys.path.insert(0, str(REPOSITORY / "tests" / "peers"))
 
 # No test may find the machine's own daemon or configuration.
 for name in [name for name in os.environ if name.startswith("MTA_")]:
