@@ -154,7 +154,9 @@ class SqliteStore:
             self._contents.drop(message_id)
         complete, unfinished = await asyncio.to_thread(files.old_files, self._spool, now - ORPHAN_AGE_S)
         orphans = await self._writer.do(self._without_row, complete) if complete else []
-        await asyncio.to_thread(files.delete, self._spool, [*closed, *orphans, *unfinished])
+        await asyncio.to_thread(
+            files.delete, self._spool, [*(one for one, is_file in closed.items() if is_file), *orphans, *unfinished]
+        )
         return swept
 
     async def backup(self, path: str) -> None:

@@ -19,6 +19,10 @@ class StoreError(Exception):
         self.full = full
 
 
+class StoreLocked(StoreError):  # noqa: N818  (the state it is in)
+    """Somebody else owns the data; the text says who."""
+
+
 @dataclass(frozen=True, slots=True)
 class Selector:
     """Which recipients an operation means. All given conditions must hold; an empty one is refused unless `all`.
@@ -155,5 +159,3 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Finish what was asked, checkpoint, release the lock."""
-
-

@@ -1,0 +1,249 @@
+# ruff: noqa: S608  (the statements are put together from constants of ours)
+"""The life of a message in the database: accept, lease, renew, settle. Runs in the writer's thread, many at a time."""
+
+import json
+import sqlite3
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mtad.mail import ident
+from mtad.mail.envelope import Clock, Job, Message, NewMessage, Recipient, State
+from mtad.queue import bulk, rows
+from mtad.queue.rows import MESSAGE, RECIPIENT, Row
+from mtad.queue.store import Settlement
+
+_RECENT_MAX = 10_000
+_ENDED = (State.DONE, State.FAILED)
+
+# The search for due recipients looks at this many first; when domains that are to be skipped stand in front of all
+# others it goes on from domain to domain, which costs about as much for one domain as for so many recipients.
+_WINDOW = 1000
+_RECIPIENTS_PER_DOMAIN = 12
+
+_UNLEASED = "NOT EXISTS (SELECT 1 FROM temp.lease l WHERE l.message = r.message AND l.n = r.n AND l.until > :now)"
+_DUE = f"recipient r INDEXED BY recipient_due WHERE r.state = 0 AND r.next_at <= :now AND {_UNLEASED}"
+_OPEN_READY = "INDEXED BY recipient_open WHERE state IN (0, 2, 5) AND state = 0"
+_UNSKIPPED = "domain NOT IN (SELECT value FROM json_each(:skip))"
+
+_TAKE = f"SELECT r.message, {RECIPIENT} FROM {_DUE} ORDER BY r.next_at LIMIT :limit"
+
+_TAKE_UNSKIPPED = f"""
+SELECT r.message, {RECIPIENT} FROM (
+    SELECT r.message, r.n, r.domain, r.next_at FROM {_DUE} ORDER BY r.next_at LIMIT :window
+) d CROSS JOIN recipient r ON r.message = d.message AND r.n = d.n
+WHERE d.{_UNSKIPPED} ORDER BY d.next_at LIMIT :limit
+"""
+
+_BEYOND = f"SELECT 1 FROM {_DUE} ORDER BY r.next_at LIMIT 1 OFFSET :window"
+
+# One seek a domain, however many recipients it has. The first row tells how many domains there are.
+_DOMAINS = f"""
+WITH RECURSIVE step (domain) AS MATERIALIZED (
+    SELECT min(domain) FROM recipient {_OPEN_READY}
+    UNION ALL
+    SELECT (SELECT min(domain) FROM recipient {_OPEN_READY} AND domain > step.domain)
+    FROM step WHERE step.domain IS NOT NULL
+),
+head (domain, due) AS MATERIALIZED (
+    SELECT domain, (SELECT min(next_at) FROM recipient {_OPEN_READY} AND domain = step.domain)
+    FROM step WHERE domain IS NOT NULL AND {_UNSKIPPED}
+)
+SELECT NULL, count(*) FROM step
+UNION ALL SELECT * FROM (SELECT domain, due FROM head WHERE due <= :now ORDER BY due)
+"""
+
+_TAKE_DOMAIN = f"""
+SELECT r.message, {RECIPIENT} FROM recipient r INDEXED BY recipient_open
+WHERE r.state IN (0, 2, 5) AND r.state = 0 AND r.domain = :domain AND r.next_at <= :now AND {_UNLEASED}
+ORDER BY r.next_at LIMIT :limit
+"""
+
+_MESSAGES = f"SELECT {MESSAGE} FROM message m WHERE m.id IN ({{keys}})"
+
+_OUTCOME = """
+UPDATE recipient SET state = v.column3, tries = v.column4, next_at = v.column5, warned_at = v.column6,
+    last_code = v.column7, last_status = v.column8, last_text = v.column9, last_host = v.column10,
+    last_stage = v.column11, last_cause = v.column12
+FROM ({rows}) AS v WHERE recipient.message = v.column1 AND recipient.n = v.column2
+"""
+
+# The operator was here meanwhile: keep the state and the time, add what was learnt.
+_LEARNT = """
+UPDATE recipient SET tries = v.column3, warned_at = v.column4,
+    last_code = v.column5, last_status = v.column6, last_text = v.column7, last_host = v.column8,
+    last_stage = v.column9, last_cause = v.column10
+FROM ({rows}) AS v WHERE recipient.message = v.column1 AND recipient.n = v.column2
+"""
+
+
+_HELD = "SELECT message, n, lease, changed FROM temp.lease WHERE message IN ({keys})"
+_RELEASE = "DELETE FROM temp.lease WHERE lease IN (SELECT value FROM json_each(?)) AND message IN ({keys})"
+_STILL_OPEN = "SELECT DISTINCT message FROM recipient WHERE +state IN (0, 2, 5) AND message IN ({keys})"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    now: float
+    until: float
+    limit: int
+    skip: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """`done` is False when the lease was lost. `closed`: nothing of the message is open any more; `file`: and its body
+    is a file that may go now."""
+
+    done: bool
+    closed: bool
+    file: bool
+
+
+class Cycle:
+    def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._last_lease = 0
+        self._domains = 0  # how many the last search from domain to domain met
+        self._recent: OrderedDict[int, Message] = OrderedDict()  # what most leases ask for, so that it is not read back
+
+    def accept(self, new: Sequence[NewMessage]) -> Sequence[None]:
+        messages: list[Row] = []
+        recipients: list[Row] = []
+        bodies: list[Row] = []
+        for item in new:
+            number = ident.to_int(item.message.id)
+            ended = all(recipient.state in _ENDED for recipient in item.recipients)
+            messages.append(rows.of_message(number, item.message, self._clock() if ended else None))
+            recipients += [rows.of_recipient(number, recipient) for recipient in item.recipients]
+            bodies.append((number, item.head, None if isinstance(item.body, str) else item.body))
+            self._recent[number] = item.message
+        bulk.insert(self._connection, "message", messages)
+        bulk.insert(self._connection, "body", bodies)
+        bulk.insert(self._connection, "recipient", recipients)
+        while len(self._recent) > _RECENT_MAX:
+            self._recent.popitem(last=False)
+        return [None] * len(new)
+
+    def lease(self, want: Lease) -> Sequence[Job]:
+        groups: dict[tuple[int, str], list[Row]] = {}
+        for row in self._due(want):
+            groups.setdefault((row[0], row[4]), []).append(row)
+        messages = self._messages({number for number, _ in groups})
+        jobs: list[Job] = []
+        leases: list[Row] = []
+        for (number, domain), group in groups.items():
+            self._last_lease = lease = self._last_lease + 1
+            message = messages[number]
+            recipients = tuple([rows.recipient_of(message.id, row[1:], leased=True) for row in group])
+            jobs.append(Job(message, domain, recipients, want.until, lease))
+            leases += [(number, recipient.n, want.until, lease, 0) for recipient in recipients]
+        bulk.insert(self._connection, "temp.lease", leases, replace=True)  # over expired ones
+        return jobs
+
+    def _due(self, want: Lease) -> list[Row]:
+        """message and the columns of RECIPIENT."""
+        if not want.skip:
+            return self._connection.execute(_TAKE, {"now": want.now, "limit": want.limit}).fetchall()
+        window = want.limit + max(_WINDOW, _RECIPIENTS_PER_DOMAIN * self._domains)
+        given = {"now": want.now, "skip": json.dumps(sorted(want.skip)), "window": window, "limit": want.limit}
+        found = self._connection.execute(_TAKE_UNSKIPPED, given).fetchall()
+        if len(found) == want.limit or self._connection.execute(_BEYOND, given).fetchone() is None:
+            return found
+        (_, self._domains), *domains = self._connection.execute(_DOMAINS, given).fetchall()
+        found.clear()
+        for domain, _ in domains:
+            given.update(domain=domain, limit=want.limit - len(found))
+            found += self._connection.execute(_TAKE_DOMAIN, given).fetchall()
+            if len(found) == want.limit:
+                break
+        return found
+
+    def _messages(self, numbers: set[int]) -> dict[int, Message]:
+        messages = {number: self._recent[number] for number in numbers if number in self._recent}
+        for row in bulk.by_keys(self._connection, _MESSAGES, [*numbers.difference(messages)]):
+            messages[row[0]] = rows.message_of(row)
+        return messages
+
+    def renew(self, renewal: tuple[Job, float]) -> bool:
+        job, until = renewal
+        mine = (ident.to_int(job.message.id), job.lease)
+        done = self._connection.execute(
+            "UPDATE temp.lease SET until = ? WHERE message = ? AND lease = ?", (until, *mine)
+        )
+        if done.rowcount == len(job.recipients):
+            return True
+        self._connection.execute("DELETE FROM temp.lease WHERE message = ? AND lease = ?", mine)
+        return False
+
+    def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settled]:
+        numbers = [ident.to_int(settlement.job.message.id) for settlement in settlements]
+        held = {
+            (message, n): (lease, changed)
+            for message, n, lease, changed in bulk.by_keys(self._connection, _HELD, numbers)
+        }
+        mine: list[tuple[int, Settlement]] = []
+        attempts: list[Row] = []
+        outcomes: list[Row] = []
+        learnt: list[Row] = []
+        done: list[bool] = []
+        for number, settlement in zip(numbers, settlements, strict=True):
+            job = settlement.job
+            keys = [(number, recipient.n) for recipient in job.recipients]
+            owned = all(held.get(key, (0, 0))[0] == job.lease for key in keys)
+            done.append(owned)
+            if not owned:
+                continue
+            mine.append((number, settlement))
+            attempts += [rows.of_attempt(number, attempt) for attempt in settlement.attempts]
+            for recipient in settlement.changes:
+                _, changed = held.get((number, recipient.n), (0, 0))
+                if changed and recipient.state not in _ENDED:
+                    learnt.append(_learnt(number, recipient))
+                else:
+                    outcomes.append(_outcome(number, recipient))
+            for key in keys:
+                del held[key]  # a second settlement of the same job has lost it
+        bulk.insert(self._connection, "attempt", attempts)
+        bulk.update(self._connection, _OUTCOME, outcomes)
+        bulk.update(self._connection, _LEARNT, learnt)
+        spawned = [new for _, settlement in mine for new in settlement.spawn]
+        if spawned:
+            self.accept(spawned)
+        settled = [number for number, _ in mine]
+        leases = json.dumps([settlement.job.lease for _, settlement in mine])
+        bulk.by_keys(self._connection, _RELEASE, settled, before=(leases,))
+        closed = finish(self._connection, settled, self._clock())
+        return [
+            Settled(owned, number in closed, closed.get(number, False))
+            for number, owned in zip(numbers, done, strict=True)
+        ]
+
+
+def finish(connection: sqlite3.Connection, numbers: Sequence[int], now: float) -> dict[int, bool]:
+    """Drop the bodies of those messages that have no open recipient any more. Number -> whether a file may go now."""
+    still_open = {message for (message,) in bulk.by_keys(connection, _STILL_OPEN, numbers)}
+    closed = [number for number in numbers if number not in still_open]
+    bulk.by_keys(
+        connection, "UPDATE message SET finished_at = ? WHERE finished_at IS NULL AND id IN ({keys})", closed, (now,)
+    )
+    dropped = bulk.by_keys(connection, "DELETE FROM body WHERE id IN ({keys}) RETURNING id, data IS NULL", closed)
+    return {**dict.fromkeys(closed, False), **{number: bool(is_file) for number, is_file in dropped}}
+
+
+def _outcome(number: int, recipient: Recipient) -> Row:
+    state = rows.stored_state(recipient.state)
+    return (
+        number,
+        recipient.n,
+        state,
+        recipient.tries,
+        recipient.next_at,
+        recipient.warned_at,
+        *rows.of_reply(recipient.last),
+    )
+
+
+def _learnt(number: int, recipient: Recipient) -> Row:
+    return number, recipient.n, recipient.tries, recipient.warned_at, *rows.of_reply(recipient.last)

@@ -1,0 +1,285 @@
+"""What operators see and change: select, change, stats, sweep, users. Runs in the writer's thread."""
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, assert_never
+
+from mtad.mail import ident
+from mtad.mail.envelope import Attempt, Message, State
+from mtad.queue import bulk, rows, selector
+from mtad.queue.cycle import finish
+from mtad.queue.rows import MESSAGE, MESSAGE_WIDTH, RECIPIENT
+from mtad.queue.store import Change, Hold, Release, Restore, RetryAt, Row, Selector, Stats, Trash
+
+if TYPE_CHECKING:
+    from mtad.accounts.users import StoredUser
+
+DOMAINS_MAX = 20
+
+# `m`, `r` and the live lease `l`, in the order of recipient ids. The first parameter is the time.
+_ROWS = """
+FROM message m {index} CROSS JOIN recipient r ON r.message = m.id
+LEFT JOIN temp.lease l ON l.message = r.message AND l.n = r.n AND l.until > ?
+WHERE m.id BETWEEN ? AND ? AND {where} ORDER BY m.id, r.n LIMIT ?
+"""
+_OF_OPEN_MESSAGES = "INDEXED BY message_finished"
+
+_OPEN = "r.state IN (0, 2)"
+
+
+@dataclass(frozen=True, slots=True)
+class Select:
+    what: Selector
+    now: float
+    after: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeAll:
+    what: Selector
+    change: Change
+    now: float
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    now: float
+    history_s: float
+    trash_s: float
+    limit: int
+
+
+class Operate:
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def select(self, ask: Select) -> Sequence[Row]:
+        where = selector.where(ask.what, ask.now, self._lookup)
+        low, params = where.low, list(where.params)
+        terms = [where.sql]
+        if not ask.what.states:
+            terms.append(_OPEN)
+        if ask.after:
+            message, n = selector.recipient_id(ask.after)
+            low = max(low, message)
+            terms.append("(m.id > ? OR r.n > ?)")
+            params += [message, n]
+        sql = self._rows(terms, only_open=selector.only_open(ask.what))
+        found: list[Row] = []
+        last: Message | None = None
+        last_number = -1
+        for row in self._connection.execute(
+            f"SELECT {MESSAGE}, {RECIPIENT}, l.lease IS NOT NULL {sql}",
+            [ask.now, low, where.high, *params, ask.limit],
+        ):
+            if last is None or row[0] != last_number:
+                last, last_number = rows.message_of(row), row[0]
+            found.append(Row(last, rows.recipient_of(last.id, row[MESSAGE_WIDTH:], leased=bool(row[-1]))))
+        return found
+
+    def change(self, ask: ChangeAll) -> int:
+        if ask.what.empty:
+            raise ValueError("a change needs to be told which recipients: no selector was given")
+        state, next_at, allowed = _effect(ask.change, ask.now)
+        where = selector.where(ask.what, ask.now, self._lookup)
+        sql = self._rows([where.sql, f"r.state IN ({allowed})"], only_open=True)
+        changed = self._connection.execute(
+            f"UPDATE recipient SET state = ?, next_at = coalesce(?, next_at)"  # noqa: S608  (the values are bound)
+            f" WHERE (message, n) IN (SELECT r.message, r.n {sql}) RETURNING message, n",
+            [state, next_at, ask.now, where.low, where.high, *where.params, ask.limit or -1],
+        ).fetchall()
+        leased = set(self._connection.execute("SELECT message, n FROM temp.lease").fetchall())
+        for key in leased.intersection(changed):
+            self._connection.execute("UPDATE temp.lease SET changed = 1 WHERE message = ? AND n = ?", key)
+        return len(changed)
+
+    def attempts(self, message_id: str) -> Sequence[Attempt]:
+        found = self._connection.execute(
+            "SELECT n, started_at, took_s, code, status, text, host, stage, cause, relay, tls"
+            " FROM attempt WHERE message = ? ORDER BY id",
+            (ident.to_int(message_id),),
+        )
+        return [rows.attempt_of(row) for row in found]
+
+    def body(self, message_id: str) -> tuple[bytes, bytes | None, int, bytes] | None:
+        """(head, the octets after it or None for a file, size of both, digest of both)."""
+        found: tuple[bytes, bytes | None, int, bytes] | None = self._connection.execute(
+            "SELECT b.head, b.data, m.size_bytes, m.digest FROM body b JOIN message m ON m.id = b.id WHERE b.id = ?",
+            (ident.to_int(message_id),),
+        ).fetchone()
+        return found
+
+    def next_due(self, now: float) -> float | None:
+        (due,) = self._connection.execute(
+            "SELECT min(at) FROM ("
+            " SELECT * FROM (SELECT r.next_at AS at FROM recipient r INDEXED BY recipient_due WHERE r.state = 0 AND"
+            "  NOT EXISTS (SELECT 1 FROM temp.lease l WHERE l.message = r.message AND l.n = r.n AND l.until > :now)"
+            "  ORDER BY r.next_at LIMIT 1)"
+            " UNION ALL SELECT min(until) FROM temp.lease WHERE until > :now)",
+            {"now": now},
+        ).fetchone()
+        return None if due is None else float(due)
+
+    def newest(self, _: None) -> str:
+        (number,) = self._connection.execute("SELECT max(id) FROM message").fetchone()
+        return "" if number is None else ident.from_int(number)
+
+    def stats(self, now: float) -> Stats:
+        one = self._connection.execute
+        states: dict[int, tuple[int, int]] = {}
+        domains: list[tuple[str, int, float]] = []
+        for state, domain, count, oldest, accepted_at in one(_TOTALS, (DOMAINS_MAX,)):
+            if state is None:
+                domains.append((domain, count, accepted_at))
+            else:
+                states[state] = count, oldest
+        waiting, oldest_ready = states.get(State.READY, (0, None))
+        held, oldest_held = states.get(State.HELD, (0, None))
+        trashed, _ = states.get(State.TRASHED, (0, None))
+        (due,) = one(
+            "SELECT count(*) FROM recipient INDEXED BY recipient_due WHERE state = 0 AND next_at <= ?", (now,)
+        ).fetchone()
+        active, active_due = one(
+            "SELECT count(*), coalesce(sum(r.next_at <= ?1), 0) FROM temp.lease l CROSS JOIN recipient r"
+            " ON r.message = l.message AND r.n = l.n WHERE l.until > ?1 AND r.state = 0",
+            (now,),
+        ).fetchone()
+        messages, size_bytes = one(
+            "SELECT count(*), coalesce(sum(size_bytes), 0) FROM message INDEXED BY message_finished"
+            " WHERE finished_at IS NULL"
+        ).fetchone()
+        if trashed:  # messages of which nothing but trash is left are not counted
+            gone, gone_bytes = one(
+                "SELECT count(*), coalesce(sum(m.size_bytes), 0) FROM (SELECT DISTINCT message FROM recipient"
+                " INDEXED BY recipient_open WHERE state IN (0, 2, 5) AND state = 5) t CROSS JOIN message m"
+                " ON m.id = t.message WHERE NOT EXISTS"
+                " (SELECT 1 FROM recipient r WHERE r.message = t.message AND r.state IN (0, 2))"
+            ).fetchone()
+            messages, size_bytes = messages - gone, size_bytes - gone_bytes
+        history = dict(
+            one(
+                "SELECT state, count(*) FROM recipient INDEXED BY recipient_history"
+                " WHERE state IN (3, 4) GROUP BY state"
+            )
+        )
+        oldest = min((number for number in (oldest_ready, oldest_held) if number is not None), default=None)
+        return Stats(
+            messages=messages,
+            size_bytes=size_bytes,
+            active=active,
+            ready=due - active_due,
+            deferred=waiting - due - (active - active_due),
+            held=held,
+            trashed=trashed,
+            done=history.get(State.DONE, 0),
+            failed=history.get(State.FAILED, 0),
+            oldest_at=None if oldest is None else self._accepted_at(oldest),
+            domains=tuple(domains),
+        )
+
+    def sweep(self, ask: Sweep) -> tuple[int, dict[str, bool]]:
+        """(messages forgotten, id -> whether a file may go now of each message whose body was dropped)."""
+        one = self._connection.execute
+        trash = [
+            number
+            for (number,) in one(
+                "SELECT DISTINCT message FROM recipient INDEXED BY recipient_open WHERE state IN (0, 2, 5)"
+                " AND state = 5 AND next_at <= ? AND message NOT IN (SELECT message FROM temp.lease WHERE until > ?)"
+                " LIMIT ?",
+                (ask.now - ask.trash_s, ask.now, ask.limit),
+            )
+        ]
+        bulk.by_keys(
+            self._connection,
+            "DELETE FROM recipient WHERE state = 5 AND next_at <= ? AND message IN ({keys})",
+            trash,
+            before=(ask.now - ask.trash_s,),
+        )
+        bulk.by_keys(
+            self._connection,
+            "DELETE FROM attempt WHERE message IN ({keys}) AND NOT EXISTS"
+            " (SELECT 1 FROM recipient r WHERE r.message = attempt.message AND r.n = attempt.n)",
+            trash,
+        )
+        closed = finish(self._connection, trash, ask.now)
+        kept = {number for (number,) in bulk.by_keys(self._connection, _WITH_RECIPIENTS, trash)}
+        old = [number for number in trash if number not in kept]
+        old += [
+            number
+            for (number,) in one(
+                "SELECT id FROM message INDEXED BY message_finished WHERE finished_at <= ?"
+                " ORDER BY finished_at LIMIT ?",
+                (ask.now - ask.history_s, ask.limit - len(old)),
+            )
+            if number not in closed
+        ]
+        bulk.by_keys(self._connection, "DELETE FROM message WHERE id IN ({keys})", old)
+        return len(old), {ident.from_int(number): is_file for number, is_file in closed.items()}
+
+    def without_row(self, message_ids: Sequence[str]) -> Sequence[str]:
+        """Which of these have no body file according to the database."""
+        numbers = [ident.to_int(message_id) for message_id in message_ids]
+        named = bulk.by_keys(self._connection, "SELECT id FROM body WHERE data IS NULL AND id IN ({keys})", numbers)
+        return sorted(set(message_ids).difference(ident.from_int(number) for (number,) in named))
+
+    def load_users(self, _: None) -> Sequence[tuple[str, str, float, str]]:
+        return self._connection.execute("SELECT name, secret, created_at, disabled FROM user ORDER BY name").fetchall()
+
+    def save_user(self, user: "StoredUser") -> None:
+        row = (user.name, user.secret, user.created_at, user.disabled)
+        bulk.insert(self._connection, "user", [row], replace=True)
+
+    def delete_user(self, name: str) -> bool:
+        return self._connection.execute("DELETE FROM user WHERE name = ?", (name,)).rowcount > 0
+
+    def _rows(self, terms: Sequence[str], *, only_open: bool) -> str:
+        if only_open:
+            terms = ["m.finished_at IS NULL", *terms]
+        return _ROWS.format(index=_OF_OPEN_MESSAGES if only_open else "", where=" AND ".join(terms))
+
+    def _lookup(self, low: int, end: int) -> Sequence[int]:
+        found = self._connection.execute("SELECT id FROM message WHERE id >= ? AND id < ? LIMIT 2", (low, end))
+        return [number for (number,) in found]
+
+    def _accepted_at(self, number: int) -> float | None:
+        row = self._connection.execute("SELECT accepted_at FROM message WHERE id = ?", (number,)).fetchone()
+        return None if row is None else float(row[0])
+
+
+# By state: the number and the oldest message. By domain, most first: the open ones, and when the oldest was accepted.
+_TOTALS = """
+WITH part (state, domain, count, oldest) AS MATERIALIZED (
+    SELECT state, domain, count(*), min(message) FROM recipient INDEXED BY recipient_open
+    WHERE state IN (0, 2, 5) GROUP BY state, domain
+)
+SELECT state, NULL, sum(count), min(oldest), NULL FROM part GROUP BY state
+UNION ALL
+SELECT * FROM (
+    SELECT NULL, d.domain, d.count, d.oldest, m.accepted_at FROM (
+        SELECT domain, sum(count) AS count, min(oldest) AS oldest FROM part WHERE state IN (0, 2)
+        GROUP BY domain ORDER BY count DESC, domain LIMIT ?
+    ) d CROSS JOIN message m ON m.id = d.oldest ORDER BY d.count DESC, d.domain
+)
+"""
+
+_WITH_RECIPIENTS = "SELECT DISTINCT message FROM recipient WHERE message IN ({keys})"
+
+
+def _effect(change: Change, now: float) -> tuple[int, float | None, str]:
+    """(the new state, the new time or None to keep it, the states it may come from)."""
+    match change:
+        case Hold():
+            return State.HELD, None, "0"
+        case Release():
+            return State.READY, now, "2"
+        case RetryAt(at):
+            return State.READY, at, "0"
+        case Trash():
+            return State.TRASHED, now, "0, 2"
+        case Restore():
+            return State.READY, now, "5"
+        case _:
+            assert_never(change)

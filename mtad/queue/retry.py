@@ -1,0 +1,49 @@
+"""The retry rule: what one reply makes of a recipient. Pure."""
+
+import random
+from dataclasses import replace
+
+from mtad.config import Delivery
+from mtad.mail.envelope import Recipient, State
+from mtad.mail.reply import Reply
+
+JITTER = 0.1
+"""Waits are spread by this share either way, so that what failed together does not come back together."""
+
+EXPIRED = "5.4.7"
+"""The status of a recipient given up because its time was over (RFC 3463 3.5, X.4.7)."""
+
+
+def settle(
+    recipient: Recipient, reply: Reply, now: float, delivery: Delivery, expires_at: float, rng: random.Random
+) -> Recipient:
+    """The recipient after a try that ended with `reply`.
+
+    A success is DONE, a stated 5yz FAILED. All else is tried again after the wait of the schedule, at the latest at
+    `expires_at`; a try at or after that which did not succeed is the last one.
+    """
+    tried = replace(recipient, tries=recipient.tries + 1, last=reply)
+    if reply.ok:
+        return replace(tried, state=State.DONE)
+    if reply.permanent:
+        return replace(tried, state=State.FAILED)
+    if now >= expires_at:
+        return replace(tried, state=State.FAILED, last=expired(reply))
+    wait_s = delivery.retry_s[min(recipient.tries, len(delivery.retry_s) - 1)]
+    next_at = now + wait_s * rng.uniform(1 - JITTER, 1 + JITTER)
+    return replace(tried, state=State.READY, next_at=min(next_at, expires_at))
+
+
+def expired(reply: Reply) -> Reply:
+    """The final reply when time ran out: permanent, with the words of the last one kept for the report."""
+    return replace(reply, code=554, status=EXPIRED, text=f"Delivery time expired; the last reply was: {reply}")
+
+
+def warning_due(recipient: Recipient, accepted_at: float, now: float, delivery: Delivery) -> bool:
+    """Whether the sender is now to hear of the delay: once per recipient, and only while it is still tried."""
+    return (
+        delivery.delay_warning_s > 0
+        and recipient.state is State.READY
+        and recipient.warned_at == 0
+        and now - accepted_at >= delivery.delay_warning_s
+    )

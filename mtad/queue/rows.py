@@ -1,0 +1,135 @@
+"""Nouns <-> rows. The order here is the order of the columns in the migrations."""
+
+from typing import Any
+
+from mtad.mail import ident
+from mtad.mail.envelope import Attempt, Message, Peer, Recipient, State
+from mtad.mail.reply import Reply
+
+Row = tuple[Any, ...]
+
+MESSAGE = (
+    "m.id, m.sender, m.size_bytes, m.accepted_at, m.expires_at, m.source, m.ip, m.port, m.helo, m.esmtp, m.tls, m.user,"
+    " m.uid, m.body, m.smtputf8, m.ret, m.envid, m.requiretls, m.header_id, m.subject, m.digest"
+)
+MESSAGE_WIDTH = 21
+RECIPIENT = (
+    "r.n, r.address, r.original, r.domain, r.state, r.tries, r.next_at, r.notify, r.orcpt, r.warned_at,"
+    " r.last_code, r.last_status, r.last_text, r.last_host, r.last_stage, r.last_cause"
+)
+
+_STATES = {int(state): state for state in State}
+_NO_REPLY = (0, "", "", "", "", "")
+
+
+def of_message(number: int, message: Message, finished_at: float | None) -> Row:
+    peer = message.peer
+    return (
+        number,
+        message.sender,
+        message.size_bytes,
+        message.accepted_at,
+        message.expires_at,
+        peer.source,
+        peer.ip,
+        peer.port,
+        peer.helo,
+        peer.esmtp,
+        peer.tls,
+        peer.user,
+        peer.uid,
+        message.body,
+        message.smtputf8,
+        message.ret,
+        message.envid,
+        message.requiretls,
+        message.header_id,
+        message.subject,
+        message.digest,
+        finished_at,
+    )
+
+
+def of_recipient(number: int, recipient: Recipient) -> Row:
+    return (
+        number,
+        recipient.n,
+        recipient.address,
+        recipient.original,
+        recipient.domain,
+        stored_state(recipient.state),
+        recipient.tries,
+        recipient.next_at,
+        recipient.notify,
+        recipient.orcpt,
+        recipient.warned_at,
+        *of_reply(recipient.last),
+    )
+
+
+def of_reply(reply: Reply | None) -> Row:
+    if reply is None:
+        return _NO_REPLY
+    return reply.code, reply.status, reply.text, reply.host, reply.stage, reply.cause
+
+
+def of_attempt(number: int, attempt: Attempt) -> Row:
+    return (
+        None,
+        number,
+        attempt.n,
+        attempt.started_at,
+        attempt.took_s,
+        *of_reply(attempt.reply),
+        attempt.relay,
+        attempt.tls,
+    )
+
+
+def stored_state(state: State) -> int:
+    """LEASED is a matter of the running daemon: what is stored is READY."""
+    return int(State.READY if state is State.LEASED else state)
+
+
+def message_of(row: Row) -> Message:
+    """From a row that begins with the columns of MESSAGE."""
+    return Message(
+        id=ident.from_int(row[0]),
+        sender=row[1],
+        size_bytes=row[2],
+        accepted_at=row[3],
+        expires_at=row[4],
+        peer=Peer(row[5], row[6], row[7], row[8], bool(row[9]), row[10], row[11], row[12]),
+        body=row[13],
+        smtputf8=bool(row[14]),
+        ret=row[15],
+        envid=row[16],
+        requiretls=bool(row[17]),
+        header_id=row[18],
+        subject=row[19],
+        digest=row[20],
+    )
+
+
+def recipient_of(message_id: str, row: Row, leased: bool) -> Recipient:
+    """From a row that begins with the columns of RECIPIENT."""
+    state = _STATES[row[4]]
+    return Recipient(
+        message_id,
+        row[0],
+        row[1],
+        row[2],
+        row[3],
+        State.LEASED if leased and state is State.READY else state,
+        row[5],
+        row[6],
+        row[7],
+        row[8],
+        row[9],
+        Reply(*row[10:16]) if row[10] else None,
+    )
+
+
+def attempt_of(row: Row) -> Attempt:
+    """From n, started_at, took_s, code, status, text, host, stage, cause, relay, tls."""
+    return Attempt(row[0], row[1], row[2], Reply(*row[3:9]), row[9], row[10])

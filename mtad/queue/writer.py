@@ -1,0 +1,235 @@
+"""The writer: one thread that owns the connection, all its transactions and its checkpoints.
+
+What callers ask for meanwhile is done together: many operations, one transaction, one fsync, then all their answers.
+An operation that fails takes none of the others with it: the transaction is undone and each is done by itself.
+"""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import IntEnum
+from queue import Empty, SimpleQueue
+from typing import Any, Generic, TypeVar
+
+from mtad import faults
+from mtad.queue.store import StoreError
+
+BATCH_MAX = 512
+WAL_MAX_BYTES = 16 * 1024 * 1024
+IDLE_S = 2.0
+"""After this long without work the write-ahead log is emptied."""
+
+# What goes to the log, roughly: the exact number costs more than the error.
+_BYTES_PER_COMMIT = 64 * 1024  # the leaves that every commit rewrites, however little it does
+_BYTES_PER_OPERATION = 4 * 1024
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+
+class Phase(IntEnum):
+    """When an operation runs within a batch. Reads come after the commit, so they never see what was then undone."""
+
+    WRITE = 0
+    READ = 1
+    LONG = 2  # alone, when all others have their answers; may call Writer.breathe
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Work(Generic[A, R]):
+    """A kind of operation. `run` does it for many arguments at once and is undone as a whole when it raises."""
+
+    name: str
+    run: Callable[[Sequence[A]], Sequence[R]]
+    phase: Phase = Phase.WRITE
+
+
+def one_by_one(function: Callable[[A], R]) -> Callable[[Sequence[A]], Sequence[R]]:
+    """`run` of a work that gains nothing from company."""
+    return lambda arguments: [function(argument) for argument in arguments]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Item:
+    work: Work[Any, Any]
+    argument: Any
+    size_bytes: int
+    future: asyncio.Future[Any]
+
+
+_Outcome = tuple[asyncio.Future[Any], Any, BaseException | None]
+
+
+class Writer:
+    """Belongs to one event loop: that of the first `do`."""
+
+    def __init__(self, connection: sqlite3.Connection, *, checkpoints: bool = True) -> None:
+        self._connection = connection
+        self._checkpoints = checkpoints
+        self._queue: SimpleQueue[_Item | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed: asyncio.Future[None] | None = None
+        self._ending = False  # only the thread touches it and what follows
+        self._wal_bytes = 0
+
+    async def do(self, work: Work[A, R], argument: A, size_bytes: int = 0) -> R:
+        """Have it done, durably where it writes. `size_bytes` is about what it adds to the log. StoreError, or what
+        `run` itself raises for a bad argument (ValueError). A caller that is cancelled does not undo it."""
+        if self._closed is not None:
+            raise StoreError("the queue is closed")
+        loop = self._started()
+        future: asyncio.Future[R] = loop.create_future()
+        self._queue.put(_Item(work, argument, size_bytes, future))
+        return await future
+
+    async def close(self) -> None:
+        """Do what was asked, empty the log, close the connection. Idempotent."""
+        if self._closed is None:
+            self._closed = self._started().create_future()
+            self._queue.put(None)
+        await asyncio.shield(self._closed)
+
+    def breathe(self) -> None:
+        """For a LONG work, between its steps: do what others wait for."""
+        batch = self._take(wait=False)
+        if batch:
+            self._do_batch(batch)
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self._thread = threading.Thread(target=self._run, name="queue-writer", daemon=True)
+            self._thread.start()
+        return self._loop
+
+    # From here on: in the thread.
+
+    def _run(self) -> None:
+        while not self._ending:
+            batch = self._take(wait=True)
+            if batch:
+                self._do_batch(batch)
+            elif not self._ending:
+                self._checkpoint("TRUNCATE")
+        self._checkpoint("TRUNCATE")
+        self._connection.close()
+        self._call(self._set_closed)
+
+    def _take(self, *, wait: bool) -> list[_Item]:
+        batch: list[_Item] = []
+        try:
+            item = self._queue.get(wait, IDLE_S if self._wal_bytes else None)
+            while item is not None:
+                batch.append(item)
+                if len(batch) == BATCH_MAX:
+                    return batch
+                item = self._queue.get(block=False)
+        except Empty:
+            return batch
+        self._ending = True
+        return batch
+
+    def _do_batch(self, batch: list[_Item]) -> None:
+        phases: tuple[list[_Item], ...] = ([], [], [])
+        for item in batch:
+            phases[item.work.phase].append(item)
+        writes, reads, longs = phases
+        if writes:
+            self._resolve(self._write(writes))
+            self._wal_bytes += _BYTES_PER_COMMIT + sum(_BYTES_PER_OPERATION + item.size_bytes for item in writes)
+        if reads:
+            self._resolve([self._attempt(item) for item in reads])
+        for item in longs:
+            self._resolve([self._attempt(item)])
+        if self._wal_bytes >= WAL_MAX_BYTES:
+            self._checkpoint("PASSIVE")
+
+    def _write(self, items: list[_Item]) -> list[_Outcome]:
+        kinds: dict[Work[Any, Any], list[_Item]] = {}
+        for item in items:
+            kinds.setdefault(item.work, []).append(item)
+        outcomes: list[_Outcome] = []
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            for work, group in kinds.items():
+                results = work.run([item.argument for item in group])
+                outcomes += [(item.future, result, None) for item, result in zip(group, results, strict=True)]
+        except Exception as error:  # noqa: BLE001  (goes to whoever asked)
+            self._rollback()
+            if len(items) == 1:
+                return [(items[0].future, None, _public(error))]
+            return [outcome for item in items for outcome in self._write([item])]
+        try:
+            _points(kinds, "before_commit")
+            self._connection.execute("COMMIT")
+            _points(kinds, "after_commit")
+        except sqlite3.Error as error:
+            # Perhaps it is on the disk and perhaps not: doing it again could do it twice.
+            self._rollback()
+            return [(item.future, None, _public(error)) for item in items]
+        return outcomes
+
+    def _attempt(self, item: _Item) -> _Outcome:
+        try:
+            return item.future, item.work.run([item.argument])[0], None
+        except Exception as error:  # noqa: BLE001  (goes to whoever asked)
+            return item.future, None, _public(error)
+
+    def _rollback(self) -> None:
+        with suppress(sqlite3.Error):  # the next BEGIN says so to whoever asks
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+
+    def _checkpoint(self, mode: str) -> None:
+        """A failure keeps the log, where everything still is; the next one tries again."""
+        if self._wal_bytes == 0 or not self._checkpoints:
+            return
+        self._wal_bytes = 0
+        with suppress(sqlite3.Error):
+            self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+
+    def _resolve(self, outcomes: list[_Outcome]) -> None:
+        self._call(_set_results, outcomes)
+
+    def _call(self, function: Callable[..., None], *args: Any) -> None:
+        assert self._loop is not None
+        with suppress(RuntimeError):  # the loop is gone, and with it all who waited
+            self._loop.call_soon_threadsafe(function, *args)
+
+    def _set_closed(self) -> None:
+        if self._closed is not None and not self._closed.done():
+            self._closed.set_result(None)
+
+
+def _set_results(outcomes: Iterable[_Outcome]) -> None:
+    for future, result, error in outcomes:
+        if future.done():  # cancelled meanwhile
+            continue
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+
+
+def _points(kinds: Iterable[Work[Any, Any]], moment: str) -> None:
+    for work in kinds:
+        faults.point(f"{work.name}.{moment}")
+
+
+def _public(error: Exception) -> Exception:
+    """Nothing of the driver leaves the room."""
+    if isinstance(error, sqlite3.Error):
+        return store_error(error)
+    if isinstance(error, (OSError, OverflowError, UnicodeError)):
+        return StoreError(f"{type(error).__name__}: {error}")
+    return error
+
+
+def store_error(error: sqlite3.Error) -> StoreError:
+    code = getattr(error, "sqlite_errorcode", None)
+    name = getattr(error, "sqlite_errorname", type(error).__name__)
+    return StoreError(f"{name}: {error}", full=code == sqlite3.SQLITE_FULL)
