@@ -7,6 +7,7 @@ in the size of the block and never raises on hostile octets.
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from mtad.mail.addrlist import addresses
@@ -19,6 +20,8 @@ _FOLD = re.compile(rb"\r?\n(?=[ \t])")
 _ENCODED_WORD = re.compile(r"=\?[!-<>-~]+\?[BbQq]\?[!->@-~]*\?=")
 _VALUE_MAX = 64 * 1024  # octets of one value that are looked at
 _SHOWN_MAX = 200
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 class Field(NamedTuple):
@@ -103,6 +106,12 @@ def subject(head: bytes) -> str:
 def first_addresses(head: bytes, name: bytes) -> list[str]:
     """The addr-specs of the first field called `name` (lower case), as they stand."""
     return [spec for _, spec in addresses(_first(head, name).decode("utf-8", "replace"))]
+
+
+def date(at: float) -> str:
+    """A moment (unix seconds) as RFC 5322 3.3 writes it, in UTC and in no locale."""
+    t = datetime.fromtimestamp(at, UTC)
+    return f"{_DAYS[t.weekday()]}, {t.day} {_MONTHS[t.month - 1]} {t.year:04} {t:%H:%M:%S} +0000"
 
 
 def _named(head: bytes, name: bytes) -> Iterator[re.Match[bytes]]:

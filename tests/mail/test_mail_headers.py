@@ -1,3 +1,6 @@
+from datetime import UTC, datetime
+from email.utils import format_datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,6 +9,7 @@ from mtad.mail.headers import (
     Field,
     count,
     count_received,
+    date,
     end_of_head,
     fields,
     first_addresses,
@@ -175,3 +179,8 @@ def test_a_megabyte_of_anything_is_read(part: bytes) -> None:
     subject(head)
     values(head, b"subject")
     remove(head, frozenset([b"a"]))
+
+
+@given(st.integers(0, 2**34))
+def test_date_is_what_the_standard_library_writes(at: int) -> None:
+    assert date(at + 0.999) == format_datetime(datetime.fromtimestamp(at, UTC))

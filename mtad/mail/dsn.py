@@ -1,0 +1,299 @@
+"""Delivery reports: what became of a mail, in plain words and in the fields of RFC 3464, 3461 and 6533.
+
+A report is 7-bit clean unless the sender's own address is not (then it is an RFC 6533 report in UTF-8), or unless it
+gives back a mail that is not. Whoever sends it derives BODY and SMTPUTF8 from the octets: SMTPUTF8 when the head is
+not ASCII, 8BITMIME when the rest is not.
+"""
+
+import binascii
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from mtad.mail.headers import date
+from mtad.mail.params import xtext_decode
+from mtad.mail.reply import Reply
+from mtad.mail.text import clean
+
+Action = Literal["failed", "delayed", "delivered", "relayed", "expanded"]
+
+RETURN_MAX = 64 * 1024  # octets of the mail that are given back
+_LINE_MAX = 998  # RFC 5322 2.1.1
+_WIDTH = 72
+_STATUS = re.compile(r"([245])\.[0-9]{1,3}\.[0-9]{1,3}")
+_MESSAGE_ID = re.compile(r"<[!-;=?-~]{1,250}>")
+_WIDE = re.compile(r"[^ -~]")
+
+
+@dataclass(frozen=True, slots=True)
+class DsnRecipient:
+    """One recipient of the report. `reply` is the last that was said about it; `orcpt` is as it came (type;xtext)."""
+
+    address: str
+    action: Action
+    reply: Reply
+    orcpt: str = ""
+    original: str = ""  # the address before aliases
+    last_attempt_at: float = 0.0
+    will_retry_until: float = 0.0  # for "delayed"
+
+
+@dataclass(frozen=True, slots=True)
+class DsnInput:
+    """A report to be written. `id` is that of the report, `message_id` of the mail it is about; ids make it unique
+    and deterministic. `body` may be left out where `returns_body` is false."""
+
+    id: str
+    hostname: str
+    to: str
+    message_id: str
+    arrived_at: float
+    now: float
+    recipients: tuple[DsnRecipient, ...]
+    header_id: str = ""
+    envid: str = ""  # xtext, as it came
+    ret: str = ""
+    head: bytes = b""
+    body: bytes = b""
+
+
+def returns_body(ret: str, actions: Sequence[str], size_bytes: int) -> bool:
+    """Whether the report gives back the whole mail: only failures do (RFC 3461 4.3), small ones, unless RET=HDRS."""
+    return ret != "HDRS" and "failed" in actions and size_bytes <= RETURN_MAX
+
+
+def build(report: DsnInput) -> tuple[bytes, bytes]:
+    """(head with its empty line, body) of the report: CRLF lines of at most 998 octets."""
+    wide = not report.to.isascii()
+    parts = [_notification(report, wide), _status_part(report, wide), _returned_part(report)]
+    boundary = f"=_{report.id}"
+    while any(boundary.encode() in part for part in parts):
+        boundary += "x"
+    mark = f"--{boundary}".encode()
+    body = b"".join(mark + b"\r\n" + part + b"\r\n" for part in parts) + mark + b"--\r\n"
+    return _head(report, boundary), body
+
+
+def _head(report: DsnInput, boundary: str) -> bytes:
+    lines = [
+        f"From: Mail Delivery System <mailer-daemon@{report.hostname}>",
+        f"To: <{clean(report.to)}>",
+        f"Subject: {_subject(report)}",
+        f"Date: {date(report.now)}",
+        f"Message-ID: <{report.id}@{report.hostname}>",
+    ]
+    if _MESSAGE_ID.fullmatch(report.header_id):
+        lines += [f"In-Reply-To: {report.header_id}", f"References: {report.header_id}"]
+    lines += [
+        "Auto-Submitted: auto-replied",
+        "MIME-Version: 1.0",
+        "Content-Type: multipart/report; report-type=delivery-status;",
+        f'\tboundary="{boundary}"',
+        "",
+        "",
+    ]
+    return _octets(lines, wide=True)
+
+
+# The first part: for people.
+
+_INTRO: dict[Action, tuple[str, str]] = {
+    "failed": ("could not be delivered to", "It will not be tried again."),
+    "delayed": ("has not been delivered yet to", "You need not send it again."),
+    "delivered": ("was delivered to", ""),
+    "relayed": ("was passed on to a system that does not report on delivery, for", ""),
+    "expanded": ("was delivered to a list, which sends no further reports, for", ""),
+}
+_SUBJECTS: dict[Action, str] = {
+    "failed": "Your mail could not be delivered",
+    "delayed": "Your mail is delayed",
+    "delivered": "Your mail was delivered",
+    "relayed": "Your mail was passed on",
+    "expanded": "Your mail was delivered to a list",
+}
+# RFC 3463, by class and detail first, then without the class.
+_MEANING = {
+    "1.1": "There is no such mailbox. Check the address for mistakes.",
+    "1.2": "The domain of the address does not exist. Check it for mistakes.",
+    "1.3": "The address is not written correctly.",
+    "1.6": "The mailbox has moved and left no new address.",
+    "1.10": "The domain takes no mail at all (RFC 7505).",
+    "2.1": "The mailbox is disabled.",
+    "2.2": "The mailbox is full.",
+    "2.3": "The mail is too big for the mailbox.",
+    "3.4": "The mail is too big for the receiving system.",
+    "4.1": "The receiving system does not answer.",
+    "4.4": "There is no way to reach the receiving system; its DNS entries may be wrong.",
+    "4.6": "The mail ran in a circle between systems.",
+    "4.7": "The receiving system could not be reached in the time allowed.",
+    "6.3": "The receiving system cannot take mail with 8-bit text.",
+    "6.7": "The receiving system cannot take addresses or headers in UTF-8.",
+    "7.1": "The receiving system does not take this mail from this sender.",
+    "7.10": "The receiving system demands an encryption that could not be had.",
+}
+_FALLBACK = {"2": "", "4": "The trouble may pass by itself.", "5": "The receiving system gave a final refusal."}
+
+
+def _subject(report: DsnInput) -> str:
+    actions = {recipient.action for recipient in report.recipients}
+    return next((subject for action, subject in _SUBJECTS.items() if action in actions), "Report on your mail")
+
+
+def _notification(report: DsnInput, wide: bool) -> bytes:
+    lines = [f"This is the mail system at {report.hostname}.", ""]
+    for action, (intro, outro) in _INTRO.items():
+        concerned = [recipient for recipient in report.recipients if recipient.action == action]
+        if not concerned:
+            continue
+        lines += [f"Your mail {intro}:", ""]
+        for recipient in concerned:
+            lines += _in_words(recipient)
+        if outro:
+            lines += [outro, ""]
+    lines += [f"It came here on {date(report.arrived_at)} and was called {clean(report.message_id, 60)}."]
+    octets = _octets([*lines, ""], wide=True)
+    encoding = "7bit" if octets.isascii() else "8bit" if wide else "quoted-printable"
+    if encoding == "quoted-printable":
+        octets = binascii.b2a_qp(octets, istext=True)
+    charset = "us-ascii" if encoding == "7bit" else "utf-8"
+    return _part(f"text/plain; charset={charset}", "Notification", encoding) + octets
+
+
+def _in_words(recipient: DsnRecipient) -> Iterator[str]:
+    original = recipient.original not in ("", recipient.address)
+    yield f"  <{clean(recipient.address)}>" + (f" (you wrote to <{clean(recipient.original)}>)" if original else "")
+    reply = recipient.reply
+    if reply.code:
+        said = _one_line(reply)
+        source = f"{clean(reply.host, 200)} said: {said}" if reply.host else said
+        yield from _indented(source)
+    meaning = _meaning(_status(recipient))
+    if meaning:
+        yield from _indented(meaning)
+    if recipient.action == "delayed" and recipient.will_retry_until:
+        yield from _indented(f"It will be tried until {date(recipient.will_retry_until)}.")
+    yield ""
+
+
+def _meaning(status: str) -> str:
+    kind, _, detail = status.partition(".")
+    return "" if kind == "2" else _MEANING.get(detail, _FALLBACK[kind])
+
+
+def _indented(text: str) -> list[str]:
+    return textwrap.wrap(text, _WIDTH, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)
+
+
+# The second part: for programs.
+
+
+def _status_part(report: DsnInput, wide: bool) -> bytes:
+    lines = [f"Reporting-MTA: dns; {report.hostname}"]
+    if report.envid:
+        lines.append(f"Original-Envelope-Id: {_decoded(report.envid)}")
+    lines.append(f"Arrival-Date: {date(report.arrived_at)}")
+    for recipient in report.recipients:
+        lines.append("")
+        lines += _recipient_fields(recipient, report.message_id, wide)
+    octets = _octets([*lines, ""], wide=wide)
+    kind = "message/global-delivery-status" if wide else "message/delivery-status"
+    return _part(kind, "Delivery report", "7bit" if octets.isascii() else "8bit") + octets
+
+
+def _recipient_fields(recipient: DsnRecipient, message_id: str, wide: bool) -> Iterator[str]:
+    kind, semicolon, original = recipient.orcpt.partition(";")
+    if semicolon:
+        yield f"Original-Recipient: {_typed(clean(kind, 32), _decoded(original), wide)}"
+    yield f"Final-Recipient: {_typed('rfc822', clean(recipient.address), wide)}"
+    yield f"Action: {recipient.action}"
+    yield f"Status: {_status(recipient)}"
+    reply = recipient.reply
+    if reply.host:
+        yield f"Remote-MTA: dns; {clean(reply.host, 200)}"
+    if reply.code:
+        yield f"Diagnostic-Code: {'smtp' if reply.host else 'x-mtad'}; {_one_line(reply)}"
+    if recipient.last_attempt_at:
+        yield f"Last-Attempt-Date: {date(recipient.last_attempt_at)}"
+    yield f"Final-Log-ID: {clean(message_id, 60)}"
+    if recipient.action == "delayed" and recipient.will_retry_until:
+        yield f"Will-Retry-Until: {date(recipient.will_retry_until)}"
+
+
+def _typed(kind: str, address: str, wide: bool) -> str:
+    """type; address. What is not ASCII is of type utf-8, and in a 7-bit report in the form of RFC 6533 3."""
+    if address.isascii() and kind.lower() != "utf-8":
+        return f"{kind}; {address}"
+    return "utf-8; " + (address if wide else _WIDE.sub(lambda found: f"\\x{{{ord(found[0]):X}}}", address))
+
+
+def _status(recipient: DsnRecipient) -> str:
+    """The enhanced code, replaced by a general one when it contradicts the action. "failed" may be 4 (given up)."""
+    allowed = {"failed": "54", "delayed": "4"}.get(recipient.action, "2")
+    found = _STATUS.fullmatch(recipient.reply.status)
+    return recipient.reply.status if found and found[1] in allowed else f"{allowed[0]}.0.0"
+
+
+# The third part: the mail itself.
+
+
+def _returned_part(report: DsnInput) -> bytes:
+    actions = [recipient.action for recipient in report.recipients]
+    whole = report.head + report.body
+    if returns_body(report.ret, actions, len(whole)) and _lines_fit(whole):
+        kind = "message/rfc822" if report.head.isascii() else "message/global"
+        encoding = "7bit" if whole.isascii() else "8bit"
+        return _part(kind, "Undelivered mail", encoding) + whole
+    head = _cut(report.head)
+    kind = "text/rfc822-headers" if head.isascii() else "message/global-headers"
+    return _part(kind, "Headers of the mail", "7bit" if head.isascii() else "8bit") + head
+
+
+def _cut(head: bytes) -> bytes:
+    """As much of the header block as may be given back, in whole lines, none too long."""
+    kept = head[:RETURN_MAX].replace(b"\0", b"?")
+    if len(head) > RETURN_MAX:
+        kept = kept[: kept.rfind(b"\n") + 1]
+    return kept if _lines_fit(kept) else b"\r\n".join(line[:_LINE_MAX] for line in kept.split(b"\r\n"))
+
+
+def _lines_fit(octets: bytes) -> bool:
+    return b"\0" not in octets and max(map(len, octets.split(b"\r\n"))) <= _LINE_MAX
+
+
+# Octets.
+
+
+def _part(content_type: str, description: str, encoding: str) -> bytes:
+    return _octets(
+        [
+            f"Content-Type: {content_type}",
+            f"Content-Description: {description}",
+            f"Content-Transfer-Encoding: {encoding}",
+            "",
+            "",
+        ],
+        wide=False,
+    )
+
+
+def _octets(lines: list[str], *, wide: bool) -> bytes:
+    encoded = (line.encode("utf-8", "replace") if wide else line.encode("ascii", "backslashreplace") for line in lines)
+    return b"\r\n".join(line if len(line) <= _LINE_MAX else _shortened(line) for line in encoded)
+
+
+def _shortened(line: bytes) -> bytes:
+    """Cut between characters."""
+    return line[:_LINE_MAX].decode("utf-8", "ignore").encode()
+
+
+def _decoded(xtext: str) -> str:
+    try:
+        return clean(xtext_decode(xtext))
+    except ValueError:  # an RFC 6533 form, or what an older release let in
+        return clean(xtext)
+
+
+def _one_line(reply: Reply) -> str:
+    return clean(str(reply).replace("\n", " "))
