@@ -1,0 +1,406 @@
+"""mtactl: the command tree, made from the table of operations when it is asked for, plus the few local commands.
+
+A command imports click and what it needs; the rest stays on the disk.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import IO, Any
+
+import click
+
+from mtactl.client import CallError, Client, Unreachable, socket_path
+from mtad import __version__
+from mtad.control.operations import OPERATIONS, Effect, Kind, Operation, Param, UsageError, check, conditions
+
+EX_OK, EX_NOTHING, EX_USAGE, EX_DATAERR, EX_SOFTWARE, EX_TEMPFAIL = 0, 1, 64, 65, 70, 75
+EX_INTERRUPTED = 130
+PASSWORD_LINE_MAX = 4096
+
+_GROUPS = {
+    "queue": "See and change what is in the queue",
+    "dkim": "Signing keys",
+    "user": "Who may submit mail",
+    "alias": "Aliases",
+    "maildrop": "Mail that was submitted while the daemon was down",
+    "config": "Settings",
+    "backup": "Backups",
+}
+_METAVARS: Mapping[Kind, str] = {
+    "count": "N",
+    "duration": "AGE",
+    "path": "FILE",
+    "domain": "DOMAIN",
+    "user": "USER",
+    "id": "ID",
+    "address": "ADDRESS",
+    "compare": "COMPARISON",
+}
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+@dataclass(slots=True)
+class Options:
+    """What every command takes, in front of it or behind it."""
+
+    root: str = ""
+    socket: str = ""
+    json: bool = False
+    debug: bool = False
+
+
+Words = dict[str, tuple[str, Callable[[], click.Command]]]
+"""Name of a command -> (one line about it, how to build it)."""
+
+
+class Tree(click.Group):
+    """Commands that are built when they are named."""
+
+    def __init__(self, name: str, words: Words, **more: Any) -> None:
+        super().__init__(name, context_settings=_SETTINGS, **more)
+        self.words = words
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.words)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return self.words[cmd_name][1]() if cmd_name in self.words else None
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args and not ctx.resilient_parsing:
+            click.echo(ctx.get_help(), err=True)
+            ctx.exit(EX_USAGE)
+        return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in self.words and not name.startswith("-") and not ctx.resilient_parsing:
+            from difflib import get_close_matches
+
+            close = get_close_matches(name, self.words, 1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            ctx.fail(f"There is no command {name!a}.{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (summary, _) in self.words.items()])
+
+
+class Verb(click.Command):
+    """A command with explained arguments, and examples below its help."""
+
+    def __init__(self, name: str, arguments: Sequence[tuple[str, str]], examples: Sequence[str], **more: Any) -> None:
+        super().__init__(name, context_settings=_SETTINGS, **more)
+        self.arguments = arguments
+        self.examples = examples
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self.arguments:
+            with formatter.section("Arguments"):
+                formatter.write_dl(self.arguments)
+        super().format_options(ctx, formatter)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Examples"):
+            for example in self.examples:
+                formatter.write(f"{'':>{formatter.current_indent}}{example}\n")
+
+
+def tree() -> Tree:
+    """The whole of mtactl."""
+    words: Words = {}
+    groups: dict[str, Words] = {}
+    for operation in OPERATIONS:
+        first, _, second = operation.name.partition(".")
+        into = groups.setdefault(first, {}) if second else words
+        into[second or first] = (operation.summary, partial(_verb, operation))
+    groups["config"]["check"] = ("Check the configuration without using it", _local("config_check"))
+    for name, verbs in groups.items():
+        words[name] = (_GROUPS[name], partial(Tree, name, verbs, help=f"{_GROUPS[name]}."))
+    words["init"] = ("Write a first configuration", _local("init"))
+    words["completion"] = ("Print the completion script of a shell", _local("completion"))
+    return Tree(
+        "mtactl",
+        words,
+        help="Operate a running mtad. What only looks also works on the data of a stopped one.",
+        params=[
+            *common_options(),
+            click.Option(["--version"], is_flag=True, is_eager=True, callback=_version, help="Version."),
+        ],
+        callback=remember,
+    )
+
+
+def _local(name: str) -> Callable[[], click.Command]:
+    def build() -> click.Command:
+        from mtactl import commands
+
+        command: click.Command = getattr(commands, name)()
+        return command
+
+    return build
+
+
+def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        click.echo(f"mtactl {__version__} (Python {sys.version.split()[0]})")
+        ctx.exit(EX_OK)
+
+
+def common_options(*, hidden: bool = False) -> list[click.Parameter]:
+    """--root, --socket, --json, --debug; behind a command they work too, but only --json is told there."""
+    return [
+        click.Option(["--root"], metavar="DIR", hidden=hidden, help="Use the daemon that has everything in DIR."),
+        click.Option(["--socket"], metavar="PATH", hidden=hidden, help="Use the daemon that listens on PATH."),
+        click.Option(["--json"], is_flag=True, help="Print JSON, one object per line."),
+        click.Option(["--debug"], is_flag=True, hidden=hidden, help="Show where an internal error comes from."),
+    ]
+
+
+def remember(**given: Any) -> Options:
+    """Merge the common options into the one Options of this run, and return it."""
+    options = click.get_current_context().find_object(Options) or Options()
+    options.root = given.pop("root", None) or options.root
+    options.socket = given.pop("socket", None) or options.socket
+    options.json = bool(given.pop("json", False)) or options.json
+    options.debug = bool(given.pop("debug", False)) or options.debug
+    return options
+
+
+def _verb(operation: Operation) -> click.Command:
+    """The command of an operation."""
+    params: list[click.Parameter] = []
+    arguments = []
+    for param in operation.params:
+        if param.positional:
+            name = _METAVARS.get(param.kind, param.name.upper())
+            params.append(
+                click.Argument(
+                    [param.name],
+                    nargs=-1 if param.many else 1,
+                    required=param.required,
+                    metavar=f"{name}..." if param.many and param.required else f"[{name}...]" if param.many else name,
+                )
+            )
+            more = ' "-" reads them from standard input.' if param.many else ""
+            arguments.append((name, param.help + more))
+        elif param.kind == "secret":
+            params.append(
+                click.Option(["--password-fd"], type=click.INT, metavar="FD", help="Read the password from there.")
+            )
+        else:
+            params.append(_option(param))
+    if operation.stream:
+        params.append(
+            click.Option(["--format"], metavar="NAME", help="Print a table as plain, grid, github, tsv, html ...")
+        )
+    params += common_options(hidden=True)
+
+    def callback(**given: Any) -> int:
+        return _run(operation, remember(**given), {k: v for k, v in given.items() if k not in Options.__slots__})
+
+    return Verb(
+        operation.name.rpartition(".")[2],
+        arguments,
+        operation.examples,
+        params=params,
+        help=operation.help,
+        short_help=operation.summary,
+        callback=callback,
+    )
+
+
+def _option(param: Param) -> click.Option:
+    flag = f"--{param.name.replace('_', '-')}"
+    if param.kind == "flag":
+        return click.Option([flag], is_flag=True, help=param.help)
+    kind: Any = click.STRING
+    if param.choices:
+        kind = click.Choice(param.choices)
+    elif param.kind == "count":
+        kind = click.INT
+    default = f"  [{param.default}]" if param.default is not None else ""
+    metavar = None if param.choices else _METAVARS.get(param.kind, "TEXT")
+    return click.Option([flag], type=kind, multiple=param.many, metavar=metavar, help=param.help + default)
+
+
+def _run(operation: Operation, options: Options, given: dict[str, Any]) -> int:
+    """Check, ask, call, show. The exit code."""
+    style = _style(options, given.pop("format", None))
+    password_fd = given.pop("password_fd", None)
+    arguments = {
+        name: _argument(operation, name, value) for name, value in given.items() if value not in (None, (), False)
+    }
+    secret = next((param.name for param in operation.params if param.kind == "secret"), "")
+    checked = check(operation, {**arguments, secret: "-"} if secret else arguments)
+    if secret:
+        arguments[secret] = read_password(password_fd)
+        check(operation, arguments)
+    sure = arguments.pop("yes", False) or checked.get("dry_run", False)
+    if operation.effect is Effect.DESTROY and not sure and not _sure(operation, options, arguments, style):
+        return EX_NOTHING
+    from mtactl import render
+
+    counted = _Counts()
+    rows = counted.watch(_call(operation, options, arguments))
+    dry_run = bool(checked.get("dry_run"))
+    render.show(operation, rows, style, sys.stdout, dry_run=dry_run)
+    if counted.changed == 0 and conditions(checked) != ["all"]:
+        return EX_NOTHING
+    return EX_OK
+
+
+class _Counts:
+    """Remembers how many were changed, or would be; None when no row told."""
+
+    changed: int | None = None
+
+    def watch(self, rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        for row in rows:
+            if "changed" in row:
+                self.changed = row.get("would_change", row["changed"])
+            yield row
+
+
+def _style(options: Options, name: str | None) -> str:
+    if name is None:
+        return "json" if options.json else "text"
+    from mtactl.render import FORMATS
+
+    if options.json:
+        raise UsageError("format", "does not go with --json")
+    if name not in FORMATS:
+        raise UsageError("format", f"{name!a} is none of {', '.join(FORMATS)}")
+    return name
+
+
+def _argument(operation: Operation, name: str, value: Any) -> Any:
+    """Paths are the caller's, not the daemon's; "-" among ids means more of them on standard input."""
+    kind = next(param.kind for param in operation.params if param.name == name)
+    if kind == "path" and value:
+        return os.path.abspath(value)
+    if kind == "id" and "-" in value:
+        piped = sys.stdin.read(1 << 20).split()
+        if not piped:
+            raise CallError("no ids on standard input", EX_NOTHING)
+        return [one for one in value if one != "-"] + piped
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _call(operation: Operation, options: Options, arguments: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The rows: from the daemon, or when it is down and the operation allows it from its data."""
+    client = Client(socket_path(options.socket, options.root, os.environ, os.geteuid()))
+    try:
+        yield from client.call(operation.name, arguments)
+        return
+    except Unreachable as error:
+        named = options.socket or (os.environ.get("MTA_SOCKET") and not options.root)
+        if operation.offline == "no" or (named and not options.root):
+            raise
+        down = error
+    from mtactl import local
+
+    rows = local.run(operation, arguments, options.root, down)
+    first = next(rows, None)
+    say(local.NOTE)
+    if first is not None:
+        yield first
+        yield from rows
+
+
+def _sure(operation: Operation, options: Options, arguments: Mapping[str, Any], style: str) -> bool:
+    """Show how many it is about, and ask. UsageError where nobody can be asked."""
+    words = operation.name.replace(".", " ")
+    if not sys.stdin.isatty():
+        raise UsageError("", f"{words} asks before it acts; here is nobody to ask: say --yes")
+    rows = _call(operation, options, {**arguments, "dry_run": True})
+    count = next((row["would_change"] for row in rows if "would_change" in row), 0)
+    if not count:
+        return True  # nothing to lose; the answer will say that nothing matched
+    what = "recipient" if operation.selects else operation.name.partition(".")[0]
+    if click.confirm(f"{words}: {count} {what}{'s' if count != 1 else ''}. Go on?", err=True):
+        return True
+    say("nothing was changed")
+    return False
+
+
+def read_password(fd: int | None) -> str:
+    """A password from a descriptor, the terminal, or one line of standard input. Never from argv."""
+    if fd is None and sys.stdin.isatty():
+        given: str = click.prompt("Password", hide_input=True, confirmation_prompt="Again", err=True)
+        return given
+    try:
+        stream: IO[bytes] = sys.stdin.buffer if fd is None else open(fd, "rb", closefd=False)  # noqa: SIM115
+        line = stream.readline(PASSWORD_LINE_MAX)
+        password = line.decode("utf-8").removesuffix("\n").removesuffix("\r")
+    except OSError as error:
+        raise CallError(f"cannot read the password: {error.strerror}", EX_DATAERR) from None
+    except UnicodeDecodeError:
+        raise CallError("the password is not UTF-8", EX_DATAERR) from None
+    if not password:
+        raise CallError("there is no password on standard input", EX_DATAERR)
+    return password
+
+
+def say(text: str) -> None:
+    from mtad.mail.text import clean
+
+    for line in text.split("\n"):
+        print(f"mtactl: {clean(line, 2000)}", file=sys.stderr)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line. The exit code; never raises, never shows a traceback (but with --debug)."""
+    import signal
+
+    # `mtactl queue list | head` ends as any filter does.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    options = Options()
+    try:
+        code = tree().main(
+            args=list(argv) if argv is not None else None, prog_name="mtactl", standalone_mode=False, obj=options
+        )
+        sys.stdout.flush()
+        return code if isinstance(code, int) else EX_OK
+    except click.UsageError as error:
+        return _usage(error.format_message(), error.ctx)
+    except UsageError as error:
+        name = f"--{error.param.replace('_', '-')}: " if error.param else ""
+        return _usage(f"{name}{error.text}", None)
+    except click.Abort:
+        return EX_INTERRUPTED
+    except KeyboardInterrupt:
+        return EX_INTERRUPTED
+    except CallError as error:
+        say(error.text)
+        return error.code
+    except OSError as error:
+        if options.debug:
+            raise
+        say(f"{error.filename or 'standard output'}: {error.strerror or error}")
+        return EX_TEMPFAIL
+    except Exception as error:
+        if options.debug:
+            raise
+        say(f"internal error: {type(error).__name__}: {error} (--debug shows where)")
+        return EX_SOFTWARE
+
+
+def _usage(text: str, ctx: click.Context | None) -> int:
+    say(text)
+    if ctx is not None:
+        say(f"try `{ctx.command_path} --help`")
+    return EX_USAGE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""What an operation gets to work with, and how it says that it could not."""
+
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from mtad.accounts.users import Users, UserStore
+from mtad.config import Config
+from mtad.control.operations import Access
+from mtad.dkim.keys import Keys
+from mtad.events import Events
+from mtad.mail.envelope import Clock
+from mtad.queue.store import Store
+
+Row = dict[str, Any]
+Args = Mapping[str, Any]  # what operations.check returned
+
+
+class AdminStore(Store, UserStore, Protocol):
+    """The store with both its faces."""
+
+
+class App(Protocol):
+    """The running daemon, as operations see it."""
+
+    def status(self) -> Mapping[str, Any]:
+        """Facts beyond the queue's: version, pid, uptime_s, listeners ..."""
+
+    def wake(self) -> None:
+        """Something became due: look at the queue now."""
+
+    async def reload(self) -> Sequence[str]:
+        """Read everything again, all or nothing. Notes for the operator; raises ConfigErrors."""
+
+    async def drain_maildrop(self) -> int:
+        """Take in what lies in the maildrop. How many messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, by the kernel's word."""
+
+    uid: int
+    access: Access
+
+    def __str__(self) -> str:
+        return f"uid={self.uid}"
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """Everything an operation may touch. One for each call, since the caller is part of it."""
+
+    config: Config
+    store: AdminStore
+    users: Users
+    keys: Keys
+    events: Events
+    clock: Clock
+    app: App
+    caller: Caller = Caller(-1, Access.ANYONE)
+    offline: bool = False  # no daemon: mtactl works on the data of a stopped one
+
+
+Handler = Callable[[Admin, Args], AsyncGenerator[Row, None]]
+
+
+class Failed(Exception):  # noqa: N818  (an outcome that is told, not a defect)
+    """The operation could not be done: one of wire.ERRORS, and words for the operator."""
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(text)
+        self.name = name
+        self.text = text

@@ -1,0 +1,119 @@
+"""The daemon itself: how it is, its settings, its aliases, its maildrop."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from mtad.accounts.aliases import load_aliases
+from mtad.config import Config, ConfigErrors
+from mtad.config.keys import KEYS
+from mtad.config.tree import Address, Target
+from mtad.control.admin import Admin, Args, Failed, Row
+from mtad.control.handlers.rows import counts
+
+
+async def status(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
+    facts = dict(admin.app.status())
+    stats = await admin.store.stats(admin.clock())
+    yield {**facts, "hostname": admin.config.hostname, "domains": list(admin.config.domains), **counts(stats)}
+
+
+async def reload(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
+    notes = await _reload(admin)
+    admin.events.operator(str(admin.caller), "reload", "", "", 1)
+    yield {"reloaded": True, "notes": notes}
+
+
+async def alias_check(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
+    files = admin.config.local.aliases
+    _, problems = await asyncio.to_thread(load_aliases, files)
+    if problems:
+        raise Failed("BadData", "\n".join(problems))
+    await _reload(admin)
+    admin.events.operator(str(admin.caller), "alias.check", " ".join(files), "", 1)
+    yield {"files": list(files), "problems": [], "reloaded": not admin.offline}
+
+
+async def maildrop_drain(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
+    yield {"accepted": await admin.app.drain_maildrop()}
+
+
+async def config_show(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
+    for key, value in settings(admin.config):
+        yield {"key": key, "value": value}
+
+
+async def _reload(admin: Admin) -> list[str]:
+    try:
+        return list(await admin.app.reload())
+    except ConfigErrors as errors:
+        raise Failed("BadConfig", str(errors)) from None
+
+
+def settings(config: Config) -> list[tuple[str, str]]:
+    """Every setting as (key of mtad.toml, value as it is written there). Secrets become "(set)". Pure."""
+    shown = []
+    for key in KEYS:
+        if key.section == "delivery.route":
+            continue
+        section = getattr(config, key.section) if key.section else config
+        value = getattr(section, key.field)
+        shown.append((key.path, _secret(value) if key.type == "secret" else toml(value, key.type)))
+    shown += [
+        (f"delivery.route[{n}].{key.name}", toml(getattr(rule, key.field), key.type))
+        for n, rule in enumerate(config.delivery.routes, 1)
+        for key in KEYS
+        if key.section == "delivery.route"
+    ]
+    return shown
+
+
+def _secret(value: str) -> str:
+    return '"(set)"' if value else '""'
+
+
+def toml(value: object, kind: str) -> str:
+    """A value of the tree as mtad.toml has it; `kind` is the key's type for people."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case tuple():
+            return "[" + ", ".join(toml(one, kind) for one in value) + "]"
+        case int() | float() if "duration" in kind:
+            return f'"{_duration(float(value))}"'
+        case int() if "size" in kind:
+            return f'"{_size(value)}"'
+        case int() | float():
+            return str(value)
+        case None:
+            return '""'
+        case Address(host, port):
+            return f'"[{host}]:{port}"' if ":" in host else f'"{host}:{port}"'
+        case Target():
+            return f'"{target(value)}"'
+        case _:
+            escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
+            return f'"{escaped}"'
+
+
+def target(to: Target) -> str:
+    """A route's target as it is written."""
+    if to.scheme in {"reject", "discard"}:
+        return f"{to.scheme}:{to.text}"
+    if to.path:
+        return f"{to.scheme}://{to.path}"
+    host = f"[{to.host}]" if ":" in to.host else to.host
+    return f"{to.scheme}://{f'{to.user}@' if to.user else ''}{host}:{to.port}"
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length and seconds % length == 0:
+            return f"{seconds / length:.0f}{unit}"
+    return f"{seconds:g}s"
+
+
+def _size(octets: int) -> str:
+    for unit, length in (("G", 1 << 30), ("M", 1 << 20), ("k", 1 << 10)):
+        if octets >= length and octets % length == 0:
+            return f"{octets // length}{unit}"
+    return str(octets)

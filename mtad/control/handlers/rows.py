@@ -1,0 +1,117 @@
+"""Store rows -> the objects that go to the operator: the members of `postqueue -j`, and ours added to them. Pure."""
+
+from collections.abc import Sequence
+
+from mtad.control.admin import Row
+from mtad.mail.envelope import Attempt, Recipient, State
+from mtad.mail.reply import Reply
+from mtad.queue import store as queue
+
+# Postfix's name of the queue for each display word; what it does not know keeps the word. Most alive first.
+_QUEUE_NAMES = {"active": "active", "ready": "incoming", "deferred": "deferred", "held": "hold"}
+_ORDER = ("active", "ready", "deferred", "held", "trashed", "failed", "done")
+_ATTEMPTS_MAX = 1000
+_TEXT_MAX = 1000
+_STAGES = {"mail": "MAIL FROM", "rcpt": "RCPT TO", "data": "DATA", "final": "end of DATA", "ehlo": "EHLO"}
+
+
+def word(recipient: Recipient, now: float) -> str:
+    """The display word of a recipient's state."""
+    match recipient.state:
+        case State.READY:
+            return "ready" if recipient.next_at <= now else "deferred"
+        case State.LEASED:
+            return "active"
+        case state:
+            return state.name.lower()
+
+
+def reason(reply: Reply | None) -> str:
+    """Why it is still here, in Postfix's words."""
+    if reply is None:
+        return ""
+    said = str(reply).replace("\n", " ")[:_TEXT_MAX]
+    stage = f" (in reply to {_STAGES[reply.stage]})" if reply.host and reply.stage in _STAGES else ""
+    return f"host {reply.host} said: {said}{stage}" if reply.host else said
+
+
+def _recipient(recipient: Recipient, now: float) -> Row:
+    last = recipient.last
+    state = word(recipient, now)
+    return {
+        "address": recipient.address,
+        "orig_address": recipient.original,
+        "delay_reason": reason(last),
+        "id": recipient.id,
+        "state": state,
+        "tries": recipient.tries,
+        "next_attempt": int(recipient.next_at) if state in {"ready", "deferred"} else None,
+        "code": last.code if last else None,
+        "status": last.status if last else "",
+    }
+
+
+def message(together: Sequence[queue.Row], now: float) -> Row:
+    """One message with those of its recipients that were selected."""
+    what = together[0].message
+    recipients = [_recipient(row.recipient, now) for row in together]
+    state = min((recipient["state"] for recipient in recipients), key=_ORDER.index)
+    return {
+        "queue_name": _QUEUE_NAMES.get(state, state),
+        "queue_id": what.id,
+        "arrival_time": int(what.accepted_at),
+        "message_size": what.size_bytes,
+        "forced_expire": False,
+        "sender": what.sender,
+        "recipients": recipients,
+        "state": state,
+        "next_attempt": min((r["next_attempt"] for r in recipients if r["next_attempt"] is not None), default=None),
+        "expires": int(what.expires_at),
+        "tries": max(recipient["tries"] for recipient in recipients),
+        "domains": sorted({row.recipient.domain for row in together}),
+        "source": what.peer.source,
+        "user": what.peer.user,
+        "uid": what.peer.uid if what.peer.uid >= 0 else None,
+        "client_ip": what.peer.ip,
+        "message_id": what.header_id,
+    }
+
+
+def detail(together: Sequence[queue.Row], tries: Sequence[Attempt], now: float) -> Row:
+    """All about one message. Of the tries, the newest ones of the selected recipients."""
+    what, selected = together[0].message, {row.recipient.n for row in together}
+    tries = [attempt for attempt in tries if attempt.n in selected][-_ATTEMPTS_MAX:]
+    return {
+        **message(together, now),
+        "helo": what.peer.helo,
+        "tls": what.peer.tls,
+        "subject": what.subject,
+        "attempts": [_attempt(what.id, attempt) for attempt in tries],
+    }
+
+
+def _attempt(message_id: str, attempt: Attempt) -> Row:
+    return {
+        "id": f"{message_id}.{attempt.n}",
+        "started": round(attempt.started_at, 3),
+        "took_s": round(attempt.took_s, 3),
+        "relay": attempt.relay,
+        "tls": attempt.tls,
+        "code": attempt.reply.code,
+        "status": attempt.reply.status,
+        "text": attempt.reply.text[:_TEXT_MAX],
+    }
+
+
+def counts(stats: queue.Stats) -> Row:
+    """The queue in numbers."""
+    return {
+        "messages": stats.messages,
+        "size_bytes": stats.size_bytes,
+        "active": stats.active,
+        "ready": stats.ready,
+        "deferred": stats.deferred,
+        "held": stats.held,
+        "trashed": stats.trashed,
+        "oldest": None if stats.oldest_at is None else int(stats.oldest_at),
+    }

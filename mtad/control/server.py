@@ -1,0 +1,260 @@
+"""The control socket: anyone may connect; what they may do follows from the kernel's word on who they are."""
+
+import asyncio
+import contextlib
+import grp
+import os
+import socket
+import stat
+import struct
+from collections import Counter
+from contextlib import aclosing
+from dataclasses import replace
+
+from mtad import __version__
+from mtad.control import idl, wire
+from mtad.control.admin import Admin, Caller, Failed
+from mtad.control.operations import Access, Operation, UsageError
+from mtad.control.run import perform
+from mtad.mail.text import clean
+
+IDLE_S = 60.0
+CONNECTIONS_MAX = 500
+CONNECTIONS_PER_UID = 50
+READ_BYTES = 64 * 1024
+PAGE_BYTES = 64 * 1024  # rows are written that many octets at a time
+BACKLOG = 128
+LINES_MAX = 200  # of an error's text
+
+_SO_PEERGROUPS = 59  # socket(7) of Linux 4.13; Python has no name for it
+_GROUPS_MAX = 256
+
+
+class ControlServer:
+    """Listens on `path`. `admin` is what operations work with; a reload replaces it, running operations keep theirs."""
+
+    def __init__(self, admin: Admin, path: str, group: str, *, idle_s: float = IDLE_S) -> None:
+        self.admin = admin
+        self.idle_s = idle_s
+        self._path = path
+        self._admin_gid = _gid(group)
+        self._server: asyncio.Server | None = None
+        self._inode = (0, 0)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._per_uid: Counter[int] = Counter()
+
+    def update(self, admin: Admin) -> None:
+        """The settings changed: operations that begin from now on see `admin`."""
+        self.admin = admin
+        self._admin_gid = _gid(admin.config.access.admin_group)
+
+    async def start(self) -> None:
+        """Bind and listen. The caller holds the store's lock, so a socket that lies there is dead. Raises OSError."""
+        with contextlib.suppress(FileNotFoundError):
+            if stat.S_ISSOCK(os.lstat(self._path).st_mode):
+                os.unlink(self._path)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            listener.bind(self._path)
+            os.chmod(self._path, 0o666)  # noqa: S103  (who may what is decided by SO_PEERCRED)
+            listener.setblocking(False)
+            self._inode = _inode(self._path)
+            self._server = await asyncio.start_unix_server(
+                self._connected, sock=listener, limit=READ_BYTES, backlog=BACKLOG
+            )
+        except BaseException:
+            listener.close()
+            raise
+
+    async def stop(self, grace_s: float = 5.0) -> None:
+        """Take no more connections, let running operations end for `grace_s`, close."""
+        if self._server is None:
+            return
+        self._server.close()
+        self._server = None
+        # A daemon that replaced us may have its own socket there by now.
+        with contextlib.suppress(FileNotFoundError):
+            if _inode(self._path) == self._inode:
+                os.unlink(self._path)
+        if self._tasks:
+            _, running = await asyncio.wait(self._tasks, timeout=grace_s)
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, from its first octet to its last."""
+        caller = self._identify(writer.get_extra_info("socket"))
+        self._per_uid[caller.uid] += 1
+        connection = _Connection(self, caller, reader, writer)
+        try:
+            if self._crowded(caller):
+                await connection.send(wire.error("Busy", "too many connections at this moment, try again"))
+            else:
+                await connection.run()
+        except _Gone:
+            pass
+        except Exception as error:  # noqa: BLE001  (no connection may end the daemon)
+            self.admin.events.internal_error("control", error)
+        finally:
+            self._per_uid[caller.uid] -= 1
+            if not self._per_uid[caller.uid]:
+                del self._per_uid[caller.uid]
+            writer.close()
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await writer.wait_closed()
+
+    def _crowded(self, caller: Caller) -> bool:
+        if caller.access >= Access.OPERATOR:
+            return False  # whoever must stop a flood gets in
+        return len(self._tasks) > CONNECTIONS_MAX or self._per_uid[caller.uid] > CONNECTIONS_PER_UID
+
+    def _identify(self, peer: socket.socket) -> Caller:
+        _, uid, gid = struct.unpack("iII", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        if uid in {0, os.geteuid()} or self._admin_gid in {gid, *_groups(peer)}:
+            return Caller(uid, Access.ADMIN)
+        return Caller(uid, Access.ANYONE)
+
+
+class _Gone(Exception):  # noqa: N818
+    """The peer went away, or takes nothing."""
+
+
+class _Connection:
+    """One peer's requests, one after the other."""
+
+    def __init__(
+        self, server: ControlServer, caller: Caller, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._server = server
+        self._caller = caller
+        self._reader = reader
+        self._writer = writer
+
+    async def run(self) -> None:
+        decoder = wire.Decoder()
+        while octets := await self._read():
+            try:
+                for frame in decoder.feed(octets):
+                    await self._answer(wire.request(frame))
+            except wire.WireError as error:
+                await self.send(wire.error("Usage", str(error)))
+                return
+
+    async def _read(self) -> bytes:
+        try:
+            async with asyncio.timeout(self._server.idle_s):
+                return await self._reader.read(READ_BYTES)
+        except (ConnectionError, TimeoutError):
+            raise _Gone from None
+
+    async def send(self, octets: bytes) -> None:
+        """Write and wait until the peer takes it. _Gone when it does not."""
+        self._writer.write(octets)
+        try:
+            async with asyncio.timeout(self._server.idle_s):
+                await self._writer.drain()
+        except (ConnectionError, TimeoutError):
+            self._writer.transport.abort()
+            raise _Gone from None
+
+    async def _answer(self, request: wire.Request) -> None:
+        """Do what is asked. Exactly one reply without "continues" ends the answer; a oneway request gets none."""
+        operation = wire.METHODS.get(request.method)
+        if operation is None:
+            last = _service(request)
+        else:
+            last = await self._perform(operation, request)
+        if not request.oneway:
+            await self.send(last)
+
+    async def _perform(self, operation: Operation, request: wire.Request) -> bytes:
+        """Send all rows but the last, in pages; return what is left to send. A row waits for the next one: only the
+        last must not say "continues"."""
+        admin = replace(self._server.admin, caller=self._caller)
+        page, held = bytearray(), None
+        try:
+            async with aclosing(perform(admin, operation, request.parameters)) as rows:
+                async for row in rows:
+                    if held is not None and not request.more:
+                        return wire.service_error("ExpectedMore")
+                    if held is not None and not request.oneway:
+                        page += wire.reply(held, continues=True)
+                        if len(page) >= PAGE_BYTES:
+                            await self.send(bytes(page))
+                            page.clear()
+                    held = row
+            return bytes(page) + wire.reply(held or {})
+        except _Gone:
+            raise
+        except UsageError as error:
+            last = wire.error("Usage", clean(str(error)), parameter=clean(error.param))
+        except Failed as error:
+            last = wire.error(error.name, _lines(error.text))
+        except Exception as error:  # noqa: BLE001  (a defect of one operation must not end the others)
+            number = admin.events.internal_error(operation.name, error)
+            last = wire.error("Internal", f"internal error; the daemon's log has the details under {number}")
+        if held is not None and request.more:
+            page += wire.reply(held, continues=True)
+        return bytes(page) + last
+
+
+def _service(request: wire.Request) -> bytes:
+    """What every varlink service answers, and what is no method of ours."""
+    match request.method:
+        case "org.varlink.service.GetInfo":
+            return wire.reply(
+                {
+                    "vendor": "mtad",
+                    "product": "mtad",
+                    "version": __version__,
+                    "url": "",
+                    "interfaces": [wire.SERVICE, wire.INTERFACE],
+                }
+            )
+        case "org.varlink.service.GetInterfaceDescription":
+            match request.parameters.get("interface"):
+                case wire.INTERFACE:
+                    return wire.reply({"description": idl.description()})
+                case wire.SERVICE:
+                    return wire.reply({"description": idl.SERVICE_DESCRIPTION})
+                case str() as name:
+                    return wire.service_error("InterfaceNotFound", interface=clean(name))
+                case _:
+                    return wire.service_error("InvalidParameter", parameter="interface")
+    interface, _, _ = request.method.rpartition(".")
+    if interface in {wire.INTERFACE, wire.SERVICE}:
+        return wire.service_error("MethodNotFound", method=clean(request.method))
+    return wire.service_error("InterfaceNotFound", interface=clean(interface))
+
+
+def _lines(text: str) -> str:
+    """Words that may have several lines, each safe to show."""
+    return "\n".join(clean(line) for line in text.split("\n")[:LINES_MAX])
+
+
+def _inode(path: str) -> tuple[int, int]:
+    found = os.lstat(path)
+    return found.st_dev, found.st_ino
+
+
+def _gid(group: str) -> int | None:
+    try:
+        return grp.getgrnam(group).gr_gid if group else None
+    except KeyError:
+        return None
+
+
+def _groups(peer: socket.socket) -> tuple[int, ...]:
+    """The supplementary groups of the peer's process. None where the kernel does not tell."""
+    try:
+        octets = peer.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, 4 * _GROUPS_MAX)
+    except OSError:
+        return ()
+    return struct.unpack(f"{len(octets) // 4}I", octets)
