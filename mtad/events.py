@@ -35,6 +35,10 @@ class Events:
     def stopped(self, reason: str = "") -> None:
         self._write("stopped" + (f" reason={_value(reason)}" if reason else ""))
 
+    def warned(self, text: str) -> None:
+        """Something is odd but works."""
+        self._write(f"warning: {clean(text)}")
+
     def listening(self, source: str, address: str) -> None:
         self._write(f"listening {source} on {_value(address)}")
 

@@ -115,6 +115,7 @@ class Acceptor:
             self._events.store_trouble(str(error))
             return (NO_ROOM if error.full else LOCAL_ERROR).because(str(error))
         faults.point("accept.before_reply")
+        self._wake()
         self._events.accepted(message, recipients)
         self._wake()
         return Reply(250, "2.0.0", f"{message_id} queued")

@@ -94,6 +94,10 @@ class Inbound:
         """Where a listener can be reached: (host, port ...) or the path of the socket."""
         return [name for listener, name in self._listening if listener == source]
 
+    def listening(self) -> list[str]:
+        """All listeners, as people write them: "smtp 127.0.0.1:2525"."""
+        return [f"{listener} {_shown(name)}" for listener, name in self._listening]
+
     def sessions(self) -> list[SessionInfo]:
         return [
             SessionInfo(number, talk.peer, since, talk.accepted, not talk.idle)

@@ -1,0 +1,302 @@
+"""The daemon: builds everything once, owns the task group: start, reload, drain, stop.
+
+Start runs from the queue outwards; listeners open last, so that nobody is let in before there is a place to keep what
+they bring. Stop runs the other way round.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mtad import __version__, service
+from mtad.accounts.aliases import load_aliases
+from mtad.accounts.directory import Directory
+from mtad.accounts.users import Users
+from mtad.config import Config, ConfigError, ConfigErrors, load
+from mtad.control.admin import Admin
+from mtad.control.server import ControlServer
+from mtad.dkim.keys import Keys
+from mtad.dns.resolver import Resolver
+from mtad.events import Events
+from mtad.inbound.accept import Acceptor
+from mtad.inbound.maildrop import Maildrop
+from mtad.inbound.server import Inbound
+from mtad.mail.ident import Ids
+from mtad.outbound.scheduler import Scheduler
+from mtad.queue.sqlite import SqliteStore, open_store
+from mtad.queue.store import StoreError
+from mtad.tls.contexts import TlsError, server_context
+
+EX_OK, EX_USAGE, EX_SOFTWARE, EX_CANTCREAT, EX_CONFIG = 0, 64, 70, 73, 78
+
+DRAIN_S = 20.0
+SWEEP_INTERVAL_S = 60.0
+MAILDROP_INTERVAL_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    root: str = ""
+    config: str = ""
+
+
+def main(argv: Sequence[str]) -> int:
+    """`mtad run` and `mtad check`; an exit code of sysexits(3)."""
+    parser = argparse.ArgumentParser(prog="mtad", description="The mail server. See mtactl for operating it.")
+    parser.add_argument("--version", action="version", version=f"mtad {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="COMMAND", required=True)
+    for name, text in (
+        ("run", "run the daemon in the foreground"),
+        ("check", "validate the configuration: exit 0 or 78"),
+    ):
+        verb = verbs.add_parser(name, help=text, description=text)
+        verb.add_argument("--root", default="", metavar="DIR", help="keep everything under this directory")
+        verb.add_argument("--config", default="", metavar="FILE", help="read this file instead of the default one")
+    try:
+        given = parser.parse_args(argv)
+    except SystemExit as done:
+        return EX_USAGE if done.code else EX_OK
+    options = Options(given.root, given.config)
+    try:
+        config = load(options.root, options.config)
+    except ConfigErrors as errors:
+        print(errors, file=sys.stderr)
+        return EX_CONFIG
+    for warning in config.warnings:
+        print(f"mtad: warning: {warning}", file=sys.stderr)
+    if given.verb == "check":
+        return EX_OK
+    return run(options, config)
+
+
+def run(options: Options, config: Config) -> int:
+    """Run until SIGTERM or SIGINT. Returns the exit code."""
+    log = service.LogWriter(sys.stderr.fileno())
+    try:
+        # Ports below 1024 are bound and keys read while we may.
+        sockets = service.take_sockets()
+        service.make_directories(config.paths)
+        app = App(options, config, log)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(app.run(sockets))
+    except (StoreError, TlsError) as error:
+        log.flush()
+        print(f"mtad: {error}", file=sys.stderr)
+        return EX_CONFIG if isinstance(error, TlsError) else EX_CANTCREAT
+    except OSError as error:
+        log.flush()
+        print(f"mtad: {error.strerror or error}", file=sys.stderr)
+        return EX_CANTCREAT
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop where it is installed (the extra `fast`); MTA_LOOP=asyncio keeps the standard one."""
+    if os.environ.get("MTA_LOOP") == "asyncio":
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What follows from the files alone: replaced as a whole on reload, or not at all."""
+
+    config: Config
+    directory: Directory
+    tls: Any  # ssl.SSLContext | None
+    notes: tuple[str, ...]
+
+
+class App:
+    """The running daemon. Also `control.admin.App`: what operations may ask of it."""
+
+    def __init__(
+        self, options: Options, config: Config, log: service.LogWriter, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._options = options
+        self._first = config
+        self._log = log
+        self._clock = clock
+        self._rng = random.SystemRandom()
+        self._events = Events(clock, log)
+        self._keys = Keys(config.paths.dkim)
+        self._started_at = clock()
+        self._stop = asyncio.Event()
+        self._reloading = asyncio.Lock()
+
+    async def run(self, sockets: Mapping[str, Sequence[Any]]) -> int:
+        """Start, serve until told to stop, drain. Raises StoreError, TlsError and OSError when it cannot start."""
+        loop = asyncio.get_running_loop()
+        self._log.attach(loop)
+        store = await asyncio.to_thread(open_store, self._first.paths, self._clock)
+        try:
+            await self._serve(store, sockets)
+        finally:
+            await store.close()
+            self._events.stopped()
+            self._log.attach(None)
+            self._log.flush()
+        return EX_OK
+
+    async def _serve(self, store: SqliteStore, sockets: Mapping[str, Sequence[Any]]) -> None:
+        config = self._first
+        self._store = store
+        self._ids = Ids(self._clock, self._rng, after=await store.newest_id())
+        self._users = Users(store, self._clock, self._rng, domain=config.domains[0])
+        await self._users.load()
+        self._settings = settings = await asyncio.to_thread(self._read, config)
+        for note in settings.notes:
+            self._events.warned(note)
+        acceptor = self._acceptor(settings)
+        resolver = Resolver(config.dns, self._clock)
+        self._scheduler = Scheduler(
+            config, store, resolver, settings.directory, self._events, self._clock, self._rng, self._ids
+        )
+        self._inbound = Inbound(
+            config, acceptor, settings.directory, self._users, settings.tls, self._events, self._clock
+        )
+        self._maildrop = Maildrop(self._inbound, self._clock)
+        self._control = ControlServer(self._admin(settings), config.paths.control, config.access.admin_group)
+        async with asyncio.TaskGroup() as group:
+            self._on_signals()
+            await self._inbound.start(sockets)
+            await self._control.start()
+            service.drop_privileges(config.paths)
+            tasks = [
+                group.create_task(work)
+                for work in (
+                    self._scheduler.run(),
+                    self._every(SWEEP_INTERVAL_S, self._sweep),
+                    self._every(MAILDROP_INTERVAL_S, self.drain_maildrop),
+                    self._watchdog(),
+                )
+            ]
+            self._events.started(__version__, config.paths.data)
+            service.notify(f"READY=1\nSTATUS=serving {config.hostname}")
+            await self._stop.wait()
+            service.notify("STOPPING=1")
+            self._inbound.stop_listening()
+            await self._control.stop()
+            await self._inbound.drain(DRAIN_S)
+            await self._scheduler.drain(DRAIN_S)
+            for task in tasks:
+                task.cancel()
+        self._users.close()
+
+    def _read(self, config: Config) -> Settings:
+        """Everything that is read from files. Blocking; raises TlsError."""
+        aliases, problems = load_aliases(config.local.aliases)
+        notes = [*config.warnings, *problems, *self._keys.load()]
+        return Settings(config, Directory(config, self._users, aliases), server_context(config.tls), tuple(notes))
+
+    def _acceptor(self, settings: Settings) -> Acceptor:
+        return Acceptor(
+            settings.config,
+            self._store,
+            settings.directory,
+            self._keys,
+            self._events,
+            self._ids,
+            self._clock,
+            wake=self.wake,
+        )
+
+    def _admin(self, settings: Settings) -> Admin:
+        return Admin(settings.config, self._store, self._users, self._keys, self._events, self._clock, self)
+
+    def _on_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._hangup)
+
+    def _hangup(self) -> None:
+        self._hangup_task = asyncio.get_running_loop().create_task(self._reload_quietly())
+
+    async def _reload_quietly(self) -> None:
+        with contextlib.suppress(ConfigErrors):  # told by the event
+            await self.reload()
+
+    # What operations ask for (control.admin.App)
+
+    def status(self) -> Mapping[str, Any]:
+        now = self._clock()
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "uptime_s": int(now - self._started_at),
+            "listeners": list(self._inbound.listening()),
+            "sessions": len(self._inbound.sessions()),
+            "deliveries": self._scheduler.active(),
+        }
+
+    def wake(self) -> None:
+        self._scheduler.wake()
+
+    async def reload(self) -> Sequence[str]:
+        """All or nothing. Listening addresses and places stay until a restart."""
+        async with self._reloading:
+            service.notify_reloading()
+            try:
+                config = await asyncio.to_thread(load, self._options.root, self._options.config)
+                settings = await asyncio.to_thread(self._read, config)
+            except (ConfigErrors, TlsError) as error:
+                self._events.config_refused(str(error).splitlines())
+                service.notify("READY=1\nSTATUS=configuration refused, the old one is in use")
+                if isinstance(error, ConfigErrors):
+                    raise
+                raise ConfigErrors([ConfigError("tls", str(error))]) from None
+            notes = list(settings.notes)
+            if config.listen != self._settings.config.listen:
+                notes.append("the listening addresses change at the next restart")
+            await self._users.load()
+            self._settings = settings
+            acceptor = self._acceptor(settings)
+            self._inbound.reload(config, acceptor, settings.directory, self._users, settings.tls)
+            self._scheduler.reload(config, Resolver(config.dns, self._clock), settings.directory)
+            self._control.update(self._admin(settings))
+            self._events.config_reloaded()
+            service.notify(f"READY=1\nSTATUS=serving {config.hostname}")
+            return notes
+
+    async def drain_maildrop(self) -> int:
+        return await self._maildrop.drain()
+
+    # Housekeeping
+
+    async def _sweep(self) -> None:
+        keep = self._settings.config.keep
+        await self._store.sweep(self._clock(), keep.history_s, keep.trash_s)
+
+    async def _every(self, interval_s: float, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        """At once and then again and again; a failure waits for the next turn."""
+        while True:
+            try:
+                await work()
+            except StoreError as error:
+                self._events.store_trouble(str(error))
+            except Exception as error:  # noqa: BLE001  (the daemon lives on)
+                self._events.internal_error(work.__name__, error)
+            await asyncio.sleep(interval_s)
+
+    async def _watchdog(self) -> None:
+        """Alive means that the loop turns and the writer answers."""
+        interval_s = service.watchdog_interval_s()
+        while interval_s > 0:
+            with contextlib.suppress(StoreError, TimeoutError):
+                async with asyncio.timeout(interval_s):
+                    await self._store.next_due(self._clock())
+                    service.notify("WATCHDOG=1")
+            await asyncio.sleep(interval_s)

@@ -1,0 +1,128 @@
+"""The daemon's footing: its log, its directories, its privileges, and the service manager.
+
+sd_listen_fds(3), sd_notify(3). Without a service manager the calls that talk to one do nothing.
+"""
+
+import asyncio
+import contextlib
+import os
+import pwd
+import socket
+import stat
+import time
+from collections.abc import Mapping
+
+from mtad.config import Paths
+from mtad.config.places import SERVICE_USER
+
+LISTEN_FDS_START = 3
+MAILDROP_MODE = 0o1733  # anyone may put a mail in, nobody else may list it or take one out
+
+
+class LogWriter:
+    """Lines to a file descriptor: one write per turn of the loop, however many lines came up in it."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._lines: list[str] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def attach(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Gather lines for this loop; None: write each at once."""
+        self._loop = loop
+
+    def __call__(self, line: str) -> None:
+        self._lines.append(line)
+        if self._loop is None:
+            self.flush()
+        elif len(self._lines) == 1:
+            self._loop.call_soon_threadsafe(self.flush)
+
+    def flush(self) -> None:
+        octets = "".join([f"{line}\n" for line in self._lines]).encode("utf-8", "backslashreplace")
+        self._lines.clear()
+        with contextlib.suppress(OSError):  # a log that cannot be written must not stop the mail
+            while octets:
+                octets = octets[os.write(self._fd, octets) :]
+
+
+def make_directories(paths: Paths) -> None:
+    """Make what is missing. Refuses, with an OSError, a data directory that others could change."""
+    uid, gid = _service_ids(paths)
+    for path, mode in (
+        (paths.data, 0o711),
+        (paths.spool, 0o700),
+        (paths.dkim, 0o700),
+        (paths.maildrop, MAILDROP_MODE),
+        (paths.run, 0o755),
+    ):
+        if not os.path.isdir(path):
+            os.makedirs(path, exist_ok=True)
+            os.chmod(path, mode)
+            if uid >= 0:
+                os.chown(path, uid, gid)
+    found = os.stat(paths.data)
+    if found.st_mode & stat.S_IWOTH:
+        raise PermissionError(0, f"{paths.data} can be written by everyone: chmod o-w {paths.data}")
+    if found.st_uid not in {os.geteuid(), uid, 0}:
+        raise PermissionError(0, f"{paths.data} belongs to another user: chown it to the user that runs mtad")
+
+
+def drop_privileges(paths: Paths) -> None:
+    """Become the service user when started as root for the system's places: ports are bound, keys are read."""
+    uid, gid = _service_ids(paths)
+    if uid < 0:
+        return
+    os.initgroups(SERVICE_USER, gid)
+    os.setgid(gid)
+    os.setuid(uid)
+
+
+def _service_ids(paths: Paths) -> tuple[int, int]:
+    """Whom to become, (-1, -1) for nobody: not root, another root directory, or no such user."""
+    if os.geteuid() != 0 or not paths.data.startswith("/var/lib/"):
+        return -1, -1
+    try:
+        entry = pwd.getpwnam(SERVICE_USER)
+    except KeyError:
+        return -1, -1
+    return entry.pw_uid, entry.pw_gid
+
+
+def take_sockets(environ: Mapping[str, str] | None = None) -> dict[str, list[socket.socket]]:
+    """The sockets passed to this process, by FileDescriptorName=. Empty when they are meant for another process."""
+    env = os.environ if environ is None else environ
+    if env.get("LISTEN_PID") != str(os.getpid()):
+        return {}
+    count = int(env.get("LISTEN_FDS", "0"))
+    names = env.get("LISTEN_FDNAMES", "").split(":")
+    passed: dict[str, list[socket.socket]] = {}
+    for index in range(count):
+        fd = LISTEN_FDS_START + index
+        os.set_inheritable(fd, False)
+        name = names[index] if index < len(names) else "unknown"
+        passed.setdefault(name, []).append(socket.socket(fileno=fd))
+    return passed
+
+
+def notify(state: str, environ: Mapping[str, str] | None = None) -> None:
+    """Tell the service manager, e.g. "READY=1". Best effort: a manager that is gone must not stop the mail."""
+    env = os.environ if environ is None else environ
+    path = env.get("NOTIFY_SOCKET", "")
+    if not path:
+        return
+    address = "\0" + path[1:] if path.startswith("@") else path
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as s:
+        s.sendto(state.encode(), address)
+
+
+def notify_reloading() -> None:
+    notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+
+def watchdog_interval_s(environ: Mapping[str, str] | None = None) -> float:
+    """How often to ping, half of what the manager allows; 0 = it does not watch."""
+    env = os.environ if environ is None else environ
+    if env.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return 0.0
+    return int(env.get("WATCHDOG_USEC", "0")) / 2e6
