@@ -111,7 +111,7 @@ def first_addresses(head: bytes, name: bytes) -> list[str]:
 def date(at: float) -> str:
     """A moment (unix seconds) as RFC 5322 3.3 writes it, in UTC and in no locale."""
     t = datetime.fromtimestamp(at, UTC)
-    return f"{_DAYS[t.weekday()]}, {t.day} {_MONTHS[t.month - 1]} {t.year:04} {t:%H:%M:%S} +0000"
+    return f"{_DAYS[t.weekday()]}, {t.day:02} {_MONTHS[t.month - 1]} {t.year:04} {t:%H:%M:%S} +0000"
 
 
 def _named(head: bytes, name: bytes) -> Iterator[re.Match[bytes]]:
