@@ -4,8 +4,8 @@ An id is a 60-bit number in Crockford's base 32, lower case (no i, l, o, u): 41 
 UTC (enough until 2089) above 19 bits that start at random within each millisecond and count up.
 """
 
-import random
 from collections.abc import Callable
+from typing import Protocol
 
 LENGTH = 12
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -16,13 +16,19 @@ _LOW_BITS = 19
 _END = 1 << 60
 
 
+class Rng(Protocol):
+    """What is needed of a random.Random."""
+
+    def getrandbits(self, k: int, /) -> int: ...
+
+
 class Ids:
     """Makes ids, strictly increasing within the process even when the clock stands still or steps back.
 
     `after` is the newest id that already exists ("" = none): ids stay unique across a restart with a clock set back.
     """
 
-    def __init__(self, clock: Callable[[], float], rng: random.Random, after: str = "") -> None:
+    def __init__(self, clock: Callable[[], float], rng: Rng, after: str = "") -> None:
         self._clock = clock
         self._rng = rng
         self._last = to_int(after) if after else -1
