@@ -302,6 +302,8 @@ class Mail:
                 ) from None
             from mtactl.submit import maildrop
 
+            if places.root:
+                maildrop.prepare(places.root)
             try:
                 maildrop.store(places.maildrop, self._recorded())
             except OSError as error:

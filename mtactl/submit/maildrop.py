@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 S_ISGID = 0o2000
 
 
+def prepare(root: str) -> None:
+    """Make the maildrop below a root of one's own that no daemon has run in yet. Never for the system's."""
+    for path, mode in ((f"{root}/data", 0o750), (f"{root}/data/maildrop", 0o700)):
+        try:
+            posix.mkdir(path, mode)
+        except OSError:
+            continue  # it is there, or `store` will say why it cannot be
+
+
 def store(directory: str, chunks: "Iterable[bytes]") -> None:
     """Write one file, fsync it, name it, fsync the directory. OSError: nothing is left behind."""
     pid, token = posix.getpid(), posix.urandom(8).hex()

@@ -278,6 +278,7 @@ def test_nothing_is_left_when_it_cannot_wait(root: Path, trouble: str) -> None:
     drop = root / "data" / "maildrop"
     if trouble == "missing":
         drop.rmdir()
+        drop.write_text("no directory")
     limit = "ulimit -f 1;" if trouble == "file size" else ""
     done = subprocess.run(
         ["bash", "-c", f'{limit} exec "$@"', "-", sys.executable, "-IS", str(STUB), "-i", "b"],
@@ -285,7 +286,14 @@ def test_nothing_is_left_when_it_cannot_wait(root: Path, trouble: str) -> None:
     )  # fmt: skip
     assert done.returncode == 75
     assert b"nothing was stored" in done.stderr
-    assert not drop.exists() or dropped(root) == []
+    assert drop.is_file() or dropped(root) == []
+
+
+def test_a_root_without_data_gets_a_maildrop(root: Path) -> None:
+    (root / "data" / "maildrop").rmdir()
+    (root / "data").rmdir()
+    assert sendmail(root, "b").returncode == 0
+    assert len(dropped(root)) == 1
 
 
 def test_a_large_mail_waits_too(root: Path) -> None:
