@@ -41,6 +41,7 @@ def attempted(
     ("say", "line", "counter"),
     [
         (lambda e: e.started("0.1.0", "/var/lib/mtad"), "started version=0.1.0, data=/var/lib/mtad", ""),
+        (lambda e: e.warned("odd\nthing"), "warning: odd\\x0athing", ""),
         (lambda e: e.stopped(), "stopped", ""),
         (lambda e: e.stopped("SIGTERM"), "stopped reason=SIGTERM", ""),
         (lambda e: e.listening("smtp", "127.0.0.1:25"), "listening smtp on 127.0.0.1:25", ""),
