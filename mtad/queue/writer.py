@@ -5,6 +5,7 @@ An operation that fails takes none of the others with it: the transaction is und
 """
 
 import asyncio
+import errno
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -224,7 +225,9 @@ def _public(error: Exception) -> Exception:
     """Nothing of the driver leaves the room."""
     if isinstance(error, sqlite3.Error):
         return store_error(error)
-    if isinstance(error, (OSError, OverflowError, UnicodeError)):
+    if isinstance(error, OSError):
+        return StoreError(str(error), full=error.errno in (errno.ENOSPC, errno.EDQUOT))
+    if isinstance(error, (OverflowError, UnicodeError)):
         return StoreError(f"{type(error).__name__}: {error}")
     return error
 

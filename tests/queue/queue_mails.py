@@ -39,7 +39,7 @@ def mail(
         accepted_at,
         accepted_at + 86400,
         peer,
-        digest=hashlib.sha256(HEAD + octets).digest() if digest is None else digest,
+        digest=hashlib.sha256(octets + HEAD).digest() if digest is None else digest,
         **fields,
     )
     recipients = tuple(

@@ -1,0 +1,64 @@
+"""The retry rule as a table."""
+
+import random
+from dataclasses import replace
+
+import pytest
+from queue_mails import LATER, NEVER, NOW, OK, mail
+
+from mtad.config import Delivery
+from mtad.mail.envelope import Recipient, State
+from mtad.mail.reply import Reply
+from mtad.queue import retry
+
+DELIVERY = Delivery(retry_s=(300.0, 900.0, 3600.0), delay_warning_s=1000.0)
+EXPIRES = NOW + 86400
+
+
+def settle(recipient: Recipient, reply: Reply, now: float = NOW, expires_at: float = EXPIRES) -> Recipient:
+    return retry.settle(recipient, reply, now, DELIVERY, expires_at, random.Random(1))
+
+
+@pytest.fixture
+def recipient() -> Recipient:
+    return replace(mail(1).recipients[0], state=State.LEASED)
+
+
+@pytest.mark.parametrize(("reply", "state"), [(OK, State.DONE), (NEVER, State.FAILED)])
+@pytest.mark.parametrize("now", [NOW, EXPIRES + 1])
+def test_final(recipient: Recipient, reply: Reply, state: State, now: float) -> None:
+    assert settle(recipient, reply, now) == replace(recipient, state=state, tries=1, last=reply)
+
+
+@pytest.mark.parametrize("code", [451, 421, 0, 354, 199, 600])
+@pytest.mark.parametrize(("tries", "wait_s"), [(0, 300.0), (1, 900.0), (2, 3600.0), (3, 3600.0), (99, 3600.0)])
+def test_all_else_is_tried_again_by_the_schedule(recipient: Recipient, code: int, tries: int, wait_s: float) -> None:
+    reply = Reply(code, "", "?")
+    waits = set()
+    for seed in range(50):
+        after = retry.settle(replace(recipient, tries=tries), reply, NOW, DELIVERY, EXPIRES, random.Random(seed))
+        assert (after.state, after.tries, after.last) == (State.READY, tries + 1, reply)
+        waits.add(after.next_at - NOW)
+    assert wait_s * 0.9 <= min(waits) < wait_s * 0.95
+    assert wait_s * 1.05 < max(waits) <= wait_s * 1.1
+
+
+def test_the_last_try_is_at_expiry(recipient: Recipient) -> None:
+    after = settle(recipient, LATER, NOW, NOW + 60)
+    assert (after.state, after.next_at) == (State.READY, NOW + 60)
+    end = settle(after, LATER, NOW + 60, NOW + 60)
+    assert (end.state, end.tries) == (State.FAILED, 2)
+    assert end.last is not None
+    assert end.last.permanent
+    assert end.last.status == retry.EXPIRED
+    assert str(LATER) in end.last.text
+    assert (end.last.host, end.last.stage, end.last.cause) == (LATER.host, LATER.stage, LATER.cause)
+
+
+def test_warning_once_and_late(recipient: Recipient) -> None:
+    waiting = replace(recipient, state=State.READY)
+    assert not retry.warning_due(waiting, NOW, NOW + 999, DELIVERY)
+    assert retry.warning_due(waiting, NOW, NOW + 1000, DELIVERY)
+    assert not retry.warning_due(replace(waiting, warned_at=NOW + 1), NOW, NOW + 5000, DELIVERY)
+    assert not retry.warning_due(replace(waiting, state=State.FAILED), NOW, NOW + 5000, DELIVERY)
+    assert not retry.warning_due(waiting, NOW, NOW + 5000, replace(DELIVERY, delay_warning_s=0.0))
