@@ -30,6 +30,15 @@ class Said:
     reply: Reply
     relay: str = ""
     tls: str = ""
+    promised: bool = False  # it offers DSN: the duty to report is its own now
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One attempt per recipient of the job, in order; `promised`: numbers of those of whom the next host reports."""
+
+    attempts: Sequence[Attempt]
+    promised: frozenset[int] = frozenset()
 
 
 class Delivery:
@@ -55,14 +64,15 @@ class Delivery:
         self._clock = clock
         self._rng = rng
 
-    async def attempt(self, job: Job) -> tuple[Attempt, ...]:
-        """In the order of the job's recipients. Raises StoreError when the octets cannot be read."""
+    async def attempt(self, job: Job) -> Tried:
+        """Raises StoreError when the octets cannot be read."""
         started_at = self._clock()
         said = await self._said(job)
         took_s = self._clock() - started_at
-        return tuple(
-            Attempt(recipient.n, started_at, took_s, one.reply, one.relay, one.tls)
-            for recipient, one in zip(job.recipients, said, strict=True)
+        pairs = list(zip(job.recipients, said, strict=True))
+        return Tried(
+            [Attempt(to.n, started_at, took_s, one.reply, one.relay, one.tls) for to, one in pairs],
+            frozenset([to.n for to, one in pairs if one.promised]),
         )
 
     async def plan(self, domain: str) -> Plan:
@@ -149,7 +159,7 @@ class Delivery:
             crowded: list[int] = []
             taken = False
             for index, reply in zip(pending, outcome.replies, strict=True):
-                said[index] = Said(reply, outcome.relay, outcome.tls)
+                said[index] = Said(reply, outcome.relay, outcome.tls, reply.ok and outcome.offers_dsn)
                 if reply.temporary and reply.stage in _EARLY:
                     (crowded if reply.code == 452 and reply.stage == "rcpt" else left).append(index)
                 else:

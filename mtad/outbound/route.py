@@ -4,6 +4,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 from mtad.config import Config, RouteRule, Target
@@ -156,6 +157,7 @@ def lookup(to: Target) -> str:
     return to.host if to.scheme in _SMTP_PORTS and not to.path else ""
 
 
+@lru_cache(maxsize=1024)
 def literal(host: str) -> tuple[str, ...]:
     """The addresses of what needs no DNS: an address, a domain literal "[192.0.2.1]", "localhost"; else ()."""
     if host == "localhost":

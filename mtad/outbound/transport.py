@@ -31,6 +31,7 @@ class Outcome:
     replies: Sequence[Reply]
     relay: str
     tls: str = ""
+    offers_dsn: bool = False
 
 
 @dataclass(slots=True)
@@ -87,7 +88,8 @@ class Transport:
                     dialogue.begin(envelope, size_bytes, eight_bit=eight_bit, utf8_head=not content.head.isascii())
                     await connection.transact(content)
                     if not (reused and dialogue.closed and dialogue.answers - answers <= 1):
-                        return Outcome([reply or LOCAL_ERROR for reply in dialogue.replies], host.relay, connection.tls)
+                        replies = [reply or LOCAL_ERROR for reply in dialogue.replies]
+                        return Outcome(replies, host.relay, connection.tls, "DSN" in dialogue.extensions)
                 # Open too long for the peer's taste: it never took this mail, and may on a new connection.
             finally:
                 self._release(key, connection)

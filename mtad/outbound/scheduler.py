@@ -1,0 +1,326 @@
+"""The way out: leases what is due, gives each job a task within the limits, and settles what came of it."""
+
+import asyncio
+import random
+import ssl
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+from mtad import faults
+from mtad.accounts.directory import Directory
+from mtad.config import Config
+from mtad.dns.resolver import Resolver
+from mtad.events import Events
+from mtad.mail.envelope import Attempt, Clock, Content, Job, NewMessage, Recipient
+from mtad.mail.ident import Ids
+from mtad.mail.reply import LOCAL_ERROR
+from mtad.outbound import bounce
+from mtad.outbound.connection import Timeouts
+from mtad.outbound.delivery import Delivery, Tried
+from mtad.outbound.local import Mailboxes
+from mtad.outbound.transport import Transport
+from mtad.queue import retry
+from mtad.queue.store import Settlement, Store, StoreError
+from mtad.tls.contexts import Mode, client_context
+
+LEASE_S = 300.0
+THREADS = 4
+IDLE_MAX_S = 60.0  # the queue is looked at this often even if nothing seems due
+TROUBLE_S = 2.0  # the wait after the store could not
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One destination domain. `held`: its leased jobs; `busy`: those that may hold a connection to it."""
+
+    held: int = 0
+    busy: int = 0
+    waiting: "deque[_Running]" = field(default_factory=deque)
+
+
+@dataclass(slots=True)
+class _Running:
+    job: Job
+    lane: _Lane
+    until: float
+    task: asyncio.Task[None] | None = field(default=None)
+
+
+class Scheduler:
+    """`run` until `drain`. `wake` when something new may be due."""
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        resolver: Resolver,
+        directory: Directory,
+        events: Events,
+        clock: Clock,
+        rng: random.Random,
+        ids: Ids,
+        *,
+        tls_context: Callable[[Mode], ssl.SSLContext] = client_context,
+        timeouts: Timeouts | None = None,
+    ) -> None:
+        self._store = store
+        self._events = events
+        self._clock = clock
+        self._rng = rng
+        self._ids = ids
+        self._executor = ThreadPoolExecutor(THREADS, "delivery")
+        self._transport = Transport(config, self._executor, tls_context, timeouts)
+        self._leased: dict[tuple[str, int, int], _Running] = {}
+        self._waiting = 0  # leased, no slot yet
+        self._lanes: dict[str, _Lane] = {}
+        self._active = 0
+        self._more = False  # the store may hold more that is due than we had room for
+        self._wakeup = asyncio.Event()
+        self._stopping = False
+        self._use(config, resolver, directory)
+
+    async def run(self) -> None:
+        """Returns after `drain` was called; a failure of a job or of the store never ends it."""
+        renewing = asyncio.create_task(self._renew())
+        try:
+            while not self._stopping:
+                self._wakeup.clear()
+                try:
+                    wait_s = await self._fill()
+                except StoreError as error:
+                    self._events.store_trouble(str(error))
+                    wait_s = TROUBLE_S
+                except Exception as error:  # noqa: BLE001  (the daemon lives on)
+                    self._events.internal_error("scheduler", error)
+                    wait_s = TROUBLE_S
+                try:
+                    async with asyncio.timeout(wait_s):
+                        await self._wakeup.wait()
+                except TimeoutError:
+                    pass
+        finally:
+            renewing.cancel()
+
+    def wake(self) -> None:
+        """Something may be due: look now. Cheap, safe to call for every mail."""
+        self._wakeup.set()
+
+    def reload(self, config: Config, resolver: Resolver, directory: Directory) -> None:
+        """New settings for the next jobs; what runs ends as it began."""
+        self._transport.reload(config)
+        self._use(config, resolver, directory)
+        self.wake()
+
+    def active(self) -> int:
+        """Jobs that run now."""
+        return self._active
+
+    async def drain(self, timeout_s: float) -> None:
+        """Lease nothing more and let what runs end; after `timeout_s` cut the rest, which goes out after a restart."""
+        self._stopping = True
+        for lane in self._lanes.values():
+            lane.waiting.clear()
+        self.wake()
+        tasks = [running.task for running in self._leased.values() if running.task is not None]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=timeout_s)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+        self._transport.close()
+        self._executor.shutdown(wait=False)
+
+    # --- leasing
+
+    def _use(self, config: Config, resolver: Resolver, directory: Directory) -> None:
+        self._config = config
+        self._directory = directory
+        mailboxes = Mailboxes(self._executor, config.hostname)
+        self._delivery = Delivery(
+            config, self._store, resolver, directory, self._transport, mailboxes, self._clock, self._rng
+        )
+
+    async def _fill(self) -> float:
+        """Lease while there is room and something due. How long to wait for a wake-up at most."""
+        limits = self._config.delivery
+        while not self._stopping and (room := self._room()) > 0:
+            skip = frozenset(domain for domain, lane in self._lanes.items() if lane.held >= 2 * limits.max_per_domain)
+            now = self._clock()
+            jobs = await self._store.lease(now, now + LEASE_S, room, skip)
+            for job in jobs:
+                self._take(job)
+            leased = sum(len(job.recipients) for job in jobs)
+            self._more = leased >= room or bool(skip)
+            if leased < room:
+                due = await self._store.next_due(self._clock())
+                if due is None:
+                    return IDLE_MAX_S
+                return min(max(due - self._clock(), limits.interval_s if skip else 0.01), IDLE_MAX_S)
+        return IDLE_MAX_S
+
+    def _room(self) -> int:
+        """How many to lease: none before half of those that wait have begun, so that a call brings many."""
+        workers = self._config.delivery.workers
+        return workers - self._waiting if self._waiting <= workers // 2 else 0
+
+    def _take(self, job: Job) -> None:
+        lane = self._lanes.setdefault(job.domain, _Lane())
+        lane.held += 1
+        running = _Running(job, lane, job.until)
+        self._leased[_key(job)] = running
+        if self._free(lane):
+            self._start(running)
+        else:
+            lane.waiting.append(running)
+            self._waiting += 1
+
+    def _free(self, lane: _Lane) -> bool:
+        limits = self._config.delivery
+        return self._active < limits.workers and lane.busy < limits.max_per_domain
+
+    def _start(self, running: _Running) -> None:
+        self._active += 1
+        running.lane.busy += 1
+        running.task = asyncio.create_task(self._run(running))
+
+    def _next(self, lane: _Lane) -> None:
+        """The next of this lane, where there is room."""
+        if lane.waiting and self._free(lane):
+            self._waiting -= 1
+            self._start(lane.waiting.popleft())
+            if self._more and self._room():
+                self._wakeup.set()
+
+    async def _renew(self) -> None:
+        """Keep what we hold; give up what was lost."""
+        while True:
+            await asyncio.sleep(LEASE_S / 6)
+            for key, running in list(self._leased.items()):
+                until = self._clock() + LEASE_S
+                if running.until > until - LEASE_S / 2 or key not in self._leased:
+                    continue
+                try:
+                    kept = await self._store.renew(running.job, until)
+                except StoreError as error:
+                    self._events.store_trouble(str(error))
+                    continue
+                if kept:
+                    running.until = until
+                elif running.task is not None:
+                    running.task.cancel()
+                elif running in running.lane.waiting:
+                    running.lane.waiting.remove(running)
+                    self._waiting -= 1
+                    self._forget(running)
+
+    def _forget(self, running: _Running) -> None:
+        self._leased.pop(_key(running.job), None)
+        running.lane.held -= 1
+        if not running.lane.held:
+            self._lanes.pop(running.job.domain, None)
+
+    # --- one job
+
+    async def _run(self, running: _Running) -> None:
+        job = running.job
+        try:
+            try:
+                tried = await self._attempt(job)
+            finally:
+                # The way to the destination is free; what follows is between us and the store.
+                running.lane.busy -= 1
+                self._next(running.lane)
+            await self._settle(running, tried)
+        except Exception as error:  # noqa: BLE001  (the lease ends, and the job comes again)
+            self._events.internal_error("settle", error)
+        finally:
+            self._forget(running)
+            self._active -= 1
+            if self._active == self._config.delivery.workers - 1:  # lanes may have waited for nothing but a worker
+                for lane in tuple(self._lanes.values()) if self._waiting else ():
+                    self._next(lane)
+            if self._more and self._room():
+                self._wakeup.set()
+
+    async def _attempt(self, job: Job) -> Tried:
+        started_at = self._clock()
+        try:
+            return await self._delivery.attempt(job)
+        except StoreError as error:
+            self._events.store_trouble(str(error))
+            reply = LOCAL_ERROR.because(str(error))
+        except Exception as error:  # noqa: BLE001  (unknown failure is temporary)
+            self._events.internal_error("delivery", error)
+            reply = LOCAL_ERROR.because(repr(error))
+        return Tried([Attempt(recipient.n, started_at, 0.0, reply) for recipient in job.recipients])
+
+    async def _settle(self, running: _Running, tried: Tried) -> None:
+        job, attempts = running.job, tried.attempts
+        now = self._clock()
+        after = [
+            self._after(before, attempt, job, now) for before, attempt in zip(job.recipients, attempts, strict=True)
+        ]
+        spawn: Sequence[NewMessage] = ()
+        promised = tried.promised
+        if any(
+            bounce.due(job.message, old, new, promised=new.n in promised)
+            for old, new in zip(job.recipients, after, strict=True)
+        ):
+            spawn = await self._reports(job, tried, after, now)
+        faults.point("deliver.after_250")
+        settlement = Settlement(job, attempts, after, spawn)
+        wait_s = 0.1
+        while True:
+            try:
+                kept = await self._store.settle(settlement)
+                break
+            except StoreError as error:
+                self._events.store_trouble(str(error))
+                if self._clock() >= running.until:
+                    return
+                await asyncio.sleep(wait_s)
+                wait_s = min(2 * wait_s, 5.0)
+        if not kept:
+            return
+        for recipient, attempt in zip(after, attempts, strict=True):
+            self._events.attempt(job.message, recipient, attempt, recipient.state)
+        for report in spawn:
+            self._events.report_made(job.message.id, report.message.id, report.recipients[0].address)
+        if spawn:
+            self.wake()
+
+    def _after(self, before: Recipient, attempt: Attempt, job: Job, now: float) -> Recipient:
+        limits = self._config.delivery
+        after = retry.settle(before, attempt.reply, now, limits, job.message.expires_at, self._rng)
+        if retry.warning_due(after, job.message.accepted_at, now, limits):
+            after = replace(after, warned_at=now)
+        return after
+
+    async def _reports(self, job: Job, tried: Tried, after: Sequence[Recipient], now: float) -> Sequence[NewMessage]:
+        try:
+            content = await self._store.content(job.message.id)
+        except StoreError as error:
+            self._events.store_trouble(str(error))
+            content = Content(b"\r\n", b"")
+        made = bounce.reports(
+            job.message,
+            content,
+            job.recipients,
+            after,
+            tried.attempts,
+            tried.promised,
+            self._config,
+            now,
+            self._ids,
+            self._directory.expand,
+        )
+        if made.nobody:
+            self._events.double_bounce(job.message.id, made.nobody)
+        return made.messages
+
+
+def _key(job: Job) -> tuple[str, int, int]:
+    return (job.message.id, job.recipients[0].n, job.lease)
