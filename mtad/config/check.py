@@ -5,7 +5,6 @@ import os
 import stat
 from dataclasses import replace
 
-from mtad.config.certificate import examine
 from mtad.config.errors import Findings
 from mtad.config.places import SOCKET_PATH_MAX, Place
 from mtad.config.tree import Address, Config, Target
@@ -58,6 +57,8 @@ def _certificate(config: Config, findings: Findings, now: float) -> None:
     if bool(tls.cert) != bool(tls.key):
         findings.error("tls.key" if tls.cert else "tls.cert", "is missing", "certificate and key go together")
     elif tls.cert:
+        from mtad.config.certificate import examine  # late: it brings the TLS libraries
+
         examine(tls.cert, tls.key, config.hostname, findings, now)
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from mtad.mail.text import clean
+
 
 @dataclass(frozen=True, slots=True)
 class ConfigError:
@@ -32,7 +34,8 @@ class Findings:
     warnings: list[str] = field(default_factory=list)
 
     def error(self, key: str, text: str, hint: str = "") -> None:
-        self.errors.append(ConfigError(key, text, hint))
+        # Both may hold what somebody pasted into the file.
+        self.errors.append(ConfigError(clean(key), clean(text), hint))
 
     def warn(self, key: str, text: str, hint: str = "") -> None:
-        self.warnings.append(str(ConfigError(key, text, hint)))
+        self.warnings.append(str(ConfigError(clean(key), clean(text), hint)))

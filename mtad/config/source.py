@@ -1,8 +1,6 @@
 """mtad.toml and MTA_* variables -> parsed values by key, with every problem noted."""
 
-import difflib
 import os
-import tomllib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -26,6 +24,8 @@ _VARIABLES = {key.variable: key for key in KEYS if key.variable}
 
 def read_file(place: Place, findings: Findings, *, optional: bool) -> dict[str, Any] | None:
     """The TOML document; None (and one error) when there is none to be had. An `optional` file may be absent."""
+    import tomllib  # late: most who need the tree never read a file
+
     path = place.paths.config
     octets = _read(path, FILE_MAX_BYTES, path, findings, optional=optional)
     if octets is None:
@@ -89,6 +89,8 @@ def override(values: dict[str, Any], environ: Mapping[str, str], place: Place, f
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
+    import difflib
+
     near = difflib.get_close_matches(word, list(known), n=1)
     return f"did you mean {near[0]}?" if near else ""
 

@@ -219,6 +219,13 @@ def test_one_wrong_thing(read: Callable[..., Config], text: str, wanted: str) ->
     assert re.search(wanted, "\n".join(found), re.MULTILINE), found
 
 
+def test_what_is_told_is_fit_for_a_terminal(read: Callable[..., Config]) -> None:
+    found = problems(read, MINIMAL + '"\\u001b[31mkey" = 1\n[dns]\n"\\u202e" = 2\n')
+    assert [error.partition(":")[0] for error in found] == ["\\x1b[31mkey", "dns.\\u202e"]
+    [long] = problems(read, MINIMAL + f'[dns]\ntimeout = "{"x" * 10_000}"\n')
+    assert len(long) < 1000
+
+
 def test_an_unreadable_file_is_one_error(tmp_path: Path) -> None:
     (tmp_path / "mtad.toml").mkdir()
     assert problems(lambda: load(str(tmp_path), environ={}, uid=USER)) == [
