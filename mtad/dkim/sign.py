@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from mtad.dkim.canonical import BodyHash, relaxed_field
 from mtad.dkim.keys import SigningKey
-from mtad.mail.headers import Field, fields
+from mtad.mail.headers import fields
 
 __all__ = ["BodyHash", "sign", "sign_all"]
 
@@ -63,23 +63,17 @@ def _field(key: SigningKey, listed: bytes, canonical: bytes, bh: bytes, now: int
 
 def _select(head: bytes) -> tuple[tuple[bytes, ...], bytes]:
     """The names for h=, and the relaxed fields in that order. Of equal names the lowest is first (RFC 6376 5.4.2)."""
-    present: dict[bytes, list[Field]] = {}
-    lists: list[bytes] = []
-    for field in fields(head):
-        name = field.name
-        if name in _SHOWN:
-            present.setdefault(name, []).append(field)
-        elif name.startswith(LIST_PREFIX):
-            if name not in present:
-                lists.append(name)
-            present.setdefault(name, []).append(field)
+    present: dict[bytes, list[bytes]] = {}
+    for name, start, end in fields(head):
+        if name in _SHOWN or name.startswith(LIST_PREFIX):
+            present.setdefault(name, []).append(relaxed_field(name, head[start:end]))
     names: list[bytes] = []
     lines: list[bytes] = []
-    for name in (*_ORDER, *lists):
-        found = present.get(name, ())
-        for field in reversed(found):
-            names.append(name)
-            lines.append(relaxed_field(name, head[field.start : field.end]))
+    for name in (*_ORDER, *(name for name in present if name not in _SHOWN)):
+        found = present.get(name)
+        if found:
+            names += [name] * len(found)
+            lines += found[::-1]
         if name in _OVERSIGNED:
             names.append(name)
     return tuple(names), b"".join(lines)
