@@ -30,12 +30,17 @@ _TAKE = f"SELECT r.message, {RECIPIENT} FROM {_DUE} ORDER BY r.next_at LIMIT :li
 
 _TAKE_UNSKIPPED = f"""
 SELECT r.message, {RECIPIENT} FROM (
-    SELECT r.message, r.n, r.domain, r.next_at FROM {_DUE} ORDER BY r.next_at LIMIT :window
+    SELECT message, n, domain FROM recipient INDEXED BY recipient_due
+    WHERE state = 0 AND next_at <= :now ORDER BY next_at LIMIT :window
 ) d CROSS JOIN recipient r ON r.message = d.message AND r.n = d.n
-WHERE d.{_UNSKIPPED} ORDER BY d.next_at LIMIT :limit
+WHERE d.{_UNSKIPPED} AND {_UNLEASED.replace("r.", "d.")} LIMIT :limit
 """
+# No ORDER BY there: the loop runs in the order of `d`, and a sort would read all of the window before the first row.
 
-_BEYOND = f"SELECT 1 FROM {_DUE} ORDER BY r.next_at LIMIT 1 OFFSET :window"
+_BEYOND = """
+SELECT 1 FROM recipient INDEXED BY recipient_due WHERE state = 0 AND next_at <= :now
+ORDER BY next_at LIMIT 1 OFFSET :window
+"""
 
 # One seek a domain, however many recipients it has. The first row tells how many domains there are.
 _DOMAINS = f"""
