@@ -79,7 +79,7 @@ def _tree(values: Mapping[str, Any], routes: list[dict[str, Any]], place: Place,
     listen = Listen(**fields.get("listen", {}))
     if defaulted:
         listen = replace(_default_listeners(place), http=listen.http)
-    mailboxes = Target("maildir", path=f"{place.paths.data}/mailboxes/%d/%u")
+    mailboxes = Target("maildir", path=f"{place.paths.data.replace('%', '%%')}/mailboxes/%d/%u")
     local: dict[str, Any] = {"deliver": mailboxes, "aliases": (place.aliases,)} | fields.get("local", {})
     rules = tuple(
         RouteRule(

@@ -223,18 +223,17 @@ def target(value: Any) -> Target:
 
 
 def _maildir(rest: str) -> str:
-    path = unquote(rest.removeprefix("//")) if rest.startswith("//") else ""
+    path = rest.removeprefix("//") if rest.startswith("//") else ""  # as it is: its % are not those of URLs
     if not path.startswith("/"):
         raise BadValue("a maildir needs an absolute path", "maildir:///var/mail/%d/%u")
     return check_pattern(path.rstrip("/"))
 
 
 def check_pattern(path: str) -> str:
-    """A maildir pattern knows %u (local part) and %d (domain); without %u, all mail shares one mailbox."""
-    unknown = re.search(r"%(?![ud])", path)
-    if unknown is not None:
-        sign = path[unknown.start() :][:2]
-        raise BadValue(f"{path!r}: unknown sign {sign!r}", "%u is the local part, %d the domain")
+    """A maildir pattern knows %u (local part), %d (domain) and %%; without %u, all mail shares one mailbox."""
+    for sign in re.findall(r"%.?", path):
+        if sign not in ("%u", "%d", "%%"):
+            raise BadValue(f"{path!r}: unknown sign {sign!r}", "%u is the local part, %d the domain, %% a percent sign")
     if ".." in path.split("/"):
         raise BadValue(f"{path!r} climbs with ..")
     return path

@@ -56,7 +56,7 @@ class Listen:
 class Access:
     trusted_networks: tuple[str, ...] = ("127.0.0.0/8", "::1")
     admin_group: str = "mtad-admin"
-    admin_token: str = ""
+    admin_token: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,6 +210,7 @@ def test_all_problems_come_at_once_with_key_and_hint(read: Callable[..., Config]
         (MINIMAL + '[dns]\nservers = ["ns.test"]\n', r"^dns.servers: .*is a name"),
         (MINIMAL + '[[delivery.route]]\nmatch="*"\nto="ftp://x"\n', r"^delivery.route\[1\].to: .* is no target"),
         (MINIMAL + '[[delivery.route]]\nmatch="*"\nto="maildir:///m/%x"\n', r"route\[1\].to: .*unknown sign '%x'"),
+        (MINIMAL + '[local]\ndeliver="maildir:///m/%u%"\n', r"^local.deliver: .*unknown sign '%'"),
         (MINIMAL + '[[delivery.route]]\nmatch="*"\nto="smtp://u@r.test"\n', r"route\[1\].password_file: is missing"),
         (MINIMAL + '[[delivery.route]]\nmatch="*"\nto="discard:"\ntlss="may"\n', r"route\[1\].tlss: .*mean tls"),
     ],
@@ -217,6 +218,20 @@ def test_all_problems_come_at_once_with_key_and_hint(read: Callable[..., Config]
 def test_one_wrong_thing(read: Callable[..., Config], text: str, wanted: str) -> None:
     found = problems(read, text)
     assert re.search(wanted, "\n".join(found), re.MULTILINE), found
+
+
+def test_percent_signs_in_patterns(tmp_path: Path) -> None:
+    root = tmp_path / "100%d"
+    root.mkdir()
+    (root / "mtad.toml").write_text(MINIMAL)
+    plain = load(str(root), environ={}, uid=USER).local.deliver
+    assert plain == Target("maildir", path=f"{tmp_path}/100%%d/data/mailboxes/%d/%u")
+    (root / "mtad.toml").write_text(MINIMAL + '[local]\ndeliver = "maildir:///m/%%x/%dab/%u/"\n')
+    assert load(str(root), environ={}, uid=USER).local.deliver == Target("maildir", path="/m/%%x/%dab/%u")
+
+
+def test_secrets_are_not_printed(read: Callable[..., Config]) -> None:
+    assert "0123456789abcdef" not in repr(read(MTA_ADMIN_TOKEN="0123456789abcdef"))
 
 
 def test_what_is_told_is_fit_for_a_terminal(read: Callable[..., Config]) -> None:
