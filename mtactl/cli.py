@@ -234,9 +234,9 @@ def _run(operation: Operation, options: Options, given: dict[str, Any]) -> int:
     """Check, ask, call, show. The exit code."""
     style = _style(options, given.pop("format", None))
     password_fd = given.pop("password_fd", None)
-    arguments = {
-        name: _argument(operation, name, value) for name, value in given.items() if value not in (None, (), False)
-    }
+    # By identity: 0 is a value, if a wrong one.
+    given = {name: value for name, value in given.items() if value is not None and value is not False and value != ()}
+    arguments = {name: _argument(operation, name, value) for name, value in given.items()}
     secret = next((param.name for param in operation.params if param.kind == "secret"), "")
     checked = check(operation, {**arguments, secret: "-"} if secret else arguments)
     if secret:

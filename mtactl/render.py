@@ -21,6 +21,7 @@ Row = Mapping[str, Any]
 PAGE = 200  # rows that are looked at for the width of the columns; also the most that rich gets
 WIDTH_MIN = 40
 CELL_MAX = 200
+TTL_S = 3600  # of the records we propose: a mistake is over within the hour
 FORMATS = ("plain", "simple", "grid", "rounded_grid", "github", "pipe", "orgtbl", "rst", "html", "latex", "tsv")
 
 _PAST = {
@@ -331,4 +332,4 @@ def _record(row: Row) -> Iterator[str]:
     value = str(row["record"])
     strings = " ".join(f'"{value[at : at + 255]}"' for at in range(0, len(value), 255))
     yield clean(f"; {row['algorithm']} {row['bits']} bits, {row['path']}")
-    yield clean(f"{row['name']}. IN TXT ( {strings} )", 2000)
+    yield clean(f"{row['name']}. {TTL_S} IN TXT ( {strings} )", 2000)

@@ -141,6 +141,7 @@ class Daemon:
         self.loop = asyncio.get_running_loop()
         self.bench = Bench(make_config(self.root))
         self.server = ControlServer(self.bench.admin, self.path, "no-such-group", **self._server_options)
+        await self.bench.users.load()
         await self.server.start()
         self._ready.set()
         await self._stopping.wait()
