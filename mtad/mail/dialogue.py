@@ -185,7 +185,7 @@ class Dialogue:
     # --- replies
 
     def _answer(self, code: int, lines: list[bytes]) -> None:
-        if self.closed:
+        if self.want is Want.CLOSED:
             return
         if not self._expected:
             self._unasked(code, lines)

@@ -10,6 +10,7 @@ from typing import Protocol
 LENGTH = 12
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
+_PAIR_VALUES = {pair: value for value, pair in enumerate(_PAIRS)}
 _DIGITS = {char: value for value, char in enumerate(_ALPHABET)}
 _EPOCH_MS = 1_577_836_800_000  # 2020-01-01T00:00:00Z
 _LOW_BITS = 19
@@ -54,7 +55,11 @@ def to_int(id: str) -> int:  # noqa: A002  (the word of the domain)
     """The number of an id, exactly as `new` writes it. ValueError for anything else."""
     if len(id) != LENGTH:
         raise ValueError("an id has 12 characters")
-    return prefix_range(id)[0]
+    v = _PAIR_VALUES
+    try:
+        return v[id[:2]] << 50 | v[id[2:4]] << 40 | v[id[4:6]] << 30 | v[id[6:8]] << 20 | v[id[8:10]] << 10 | v[id[10:]]
+    except KeyError:
+        raise ValueError("not an id") from None
 
 
 def prefix_range(prefix: str) -> tuple[int, int]:

@@ -34,18 +34,9 @@ class Timeouts:
         """How late a deadline may be seen."""
         return min(1.0, min(self.connect_s, self.command_s, self.data_s, self.block_s, self.final_s, self.idle_s) / 2)
 
-    def of(self, stage: str) -> float:
-        match stage:
-            case "data":
-                return self.data_s
-            case "body":
-                return self.block_s
-            case "final":
-                return self.final_s
-            case "":
-                return self.idle_s
-            case _:
-                return self.command_s
+    def by_stage(self) -> dict[str, float]:
+        """The limits that are not `command_s`."""
+        return {"data": self.data_s, "body": self.block_s, "final": self.final_s, "": self.idle_s}
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -73,7 +64,7 @@ class Connection(asyncio.BufferedProtocol):
         self._room: asyncio.Future[None] | None = None  # set while the peer reads too slowly
         self._buffer = bytearray(BUFFER)
         self._answers = 0
-        self._stage = ""
+        self._limits = timeouts.by_stage()
         self._deadline = self._loop.time() + timeouts.command_s
         self._timer = self._loop.call_later(timeouts.tick_s, self._tick)
 
@@ -176,8 +167,8 @@ class Connection(asyncio.BufferedProtocol):
             else:
                 self._sender = self._loop.create_task(self._send_file(head, body))
         # Octets that complete no reply buy no time.
-        if octets or dialogue.answers != self._answers or dialogue.stage != self._stage:
-            self._answers, self._stage = dialogue.answers, dialogue.stage
+        if octets or dialogue.answers != self._answers:
+            self._answers = dialogue.answers
             self._extend()
         if dialogue.want in (Want.IDLE, Want.STARTTLS, Want.CLOSED):
             self._wake()
@@ -217,7 +208,8 @@ class Connection(asyncio.BufferedProtocol):
             self.abort(self._ending("4.4.2", "Conversation timed out"))
 
     def _extend(self) -> None:
-        self._deadline = self._loop.time() + self._timeouts.of(self.dialogue.stage)
+        limit_s = self._limits.get(self.dialogue.stage, self._timeouts.command_s)
+        self._deadline = self._loop.time() + limit_s
 
     def _lost(self, reply: Reply) -> None:
         if self.ended:

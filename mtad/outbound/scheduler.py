@@ -26,6 +26,7 @@ from mtad.queue.store import Settlement, Store, StoreError
 from mtad.tls.contexts import Mode, client_context
 
 LEASE_S = 300.0
+HELD_MAX = 4  # leased jobs per worker: what waits for slow destinations must not keep others from being leased
 THREADS = 4
 IDLE_MAX_S = 60.0  # the queue is looked at this often even if nothing seems due
 TROUBLE_S = 2.0  # the wait after the store could not
@@ -33,11 +34,12 @@ TROUBLE_S = 2.0  # the wait after the store could not
 
 @dataclass(slots=True)
 class _Lane:
-    """One destination domain. `held`: its leased jobs; `busy`: those that may hold a connection to it."""
+    """One destination domain. Its first `max_per_domain` jobs are admitted; the others wait for one of them to end."""
 
-    held: int = 0
-    busy: int = 0
+    held: int = 0  # leased jobs
+    admitted: int = 0  # those of them that run or will as soon as there is a worker
     waiting: "deque[_Running]" = field(default_factory=deque)
+    skipped: bool = False  # the last call to the store left it out
 
 
 @dataclass(slots=True)
@@ -73,10 +75,10 @@ class Scheduler:
         self._executor = ThreadPoolExecutor(THREADS, "delivery")
         self._transport = Transport(config, self._executor, tls_context, timeouts)
         self._leased: dict[tuple[str, int, int], _Running] = {}
-        self._waiting = 0  # leased, no slot yet
         self._lanes: dict[str, _Lane] = {}
+        self._ready: deque[_Running] = deque()  # admitted, wait for a worker
         self._active = 0
-        self._more = False  # the store may hold more that is due than we had room for
+        self._more = False  # the last call to the store brought as much as we had room for
         self._wakeup = asyncio.Event()
         self._stopping = False
         self._use(config, resolver, directory)
@@ -120,6 +122,7 @@ class Scheduler:
     async def drain(self, timeout_s: float) -> None:
         """Lease nothing more and let what runs end; after `timeout_s` cut the rest, which goes out after a restart."""
         self._stopping = True
+        self._ready.clear()
         for lane in self._lanes.values():
             lane.waiting.clear()
         self.wake()
@@ -147,52 +150,60 @@ class Scheduler:
         """Lease while there is room and something due. How long to wait for a wake-up at most."""
         limits = self._config.delivery
         while not self._stopping and (room := self._room()) > 0:
-            skip = frozenset(domain for domain, lane in self._lanes.items() if lane.held >= 2 * limits.max_per_domain)
+            for lane in self._lanes.values():
+                lane.skipped = len(lane.waiting) >= limits.max_per_domain
+            skip = frozenset([domain for domain, lane in self._lanes.items() if lane.skipped])
             now = self._clock()
             jobs = await self._store.lease(now, now + LEASE_S, room, skip)
             for job in jobs:
                 self._take(job)
-            leased = sum(len(job.recipients) for job in jobs)
-            self._more = leased >= room or bool(skip)
-            if leased < room:
-                due = await self._store.next_due(self._clock())
-                if due is None:
-                    return IDLE_MAX_S
-                return min(max(due - self._clock(), limits.interval_s if skip else 0.01), IDLE_MAX_S)
+            leased = sum([len(job.recipients) for job in jobs])
+            self._more = leased >= room
+            if self._more:
+                continue
+            due = await self._store.next_due(self._clock())
+            wait_s = IDLE_MAX_S if due is None else due - self._clock()
+            # What is due now is of skipped lanes; each asks for itself when it runs dry.
+            return min(max(wait_s, limits.interval_s if skip else 0.01), IDLE_MAX_S)
+        self._more = True  # nobody asked
         return IDLE_MAX_S
 
     def _room(self) -> int:
-        """How many to lease: none before half of those that wait have begun, so that a call brings many."""
+        """How many to lease: none before half of those that are ready have begun, so that a call brings many."""
         workers = self._config.delivery.workers
-        return workers - self._waiting if self._waiting <= workers // 2 else 0
+        if len(self._ready) > workers // 2 or len(self._leased) >= HELD_MAX * workers:
+            return 0
+        return workers - len(self._ready)
 
     def _take(self, job: Job) -> None:
         lane = self._lanes.setdefault(job.domain, _Lane())
         lane.held += 1
         running = _Running(job, lane, job.until)
         self._leased[_key(job)] = running
-        if self._free(lane):
-            self._start(running)
-        else:
-            lane.waiting.append(running)
-            self._waiting += 1
+        lane.waiting.append(running)
+        self._admit(lane)
+        self._start()
 
-    def _free(self, lane: _Lane) -> bool:
-        limits = self._config.delivery
-        return self._active < limits.workers and lane.busy < limits.max_per_domain
+    def _admit(self, lane: _Lane) -> None:
+        while lane.waiting and lane.admitted < self._config.delivery.max_per_domain:
+            lane.admitted += 1
+            self._ready.append(lane.waiting.popleft())
 
-    def _start(self, running: _Running) -> None:
-        self._active += 1
-        running.lane.busy += 1
-        running.task = asyncio.create_task(self._run(running))
+    def _start(self) -> None:
+        while self._ready and self._active < self._config.delivery.workers:
+            running = self._ready.popleft()
+            self._active += 1
+            running.task = asyncio.create_task(self._run(running))
 
-    def _next(self, lane: _Lane) -> None:
-        """The next of this lane, where there is room."""
-        if lane.waiting and self._free(lane):
-            self._waiting -= 1
-            self._start(lane.waiting.popleft())
-            if self._more and self._room():
-                self._wakeup.set()
+    def _left(self, lane: _Lane) -> None:
+        """A job of the lane is done with its destination."""
+        lane.admitted -= 1
+        self._admit(lane)
+        self._start()
+        dry = lane.skipped and len(lane.waiting) <= self._config.delivery.max_per_domain // 2
+        if dry or (self._more and self._room()):
+            lane.skipped = False
+            self._wakeup.set()
 
     async def _renew(self) -> None:
         """Keep what we hold; give up what was lost."""
@@ -211,10 +222,17 @@ class Scheduler:
                     running.until = until
                 elif running.task is not None:
                     running.task.cancel()
-                elif running in running.lane.waiting:
-                    running.lane.waiting.remove(running)
-                    self._waiting -= 1
-                    self._forget(running)
+                else:
+                    self._withdraw(running)
+
+    def _withdraw(self, running: _Running) -> None:
+        """It was lost before it began."""
+        if running in self._ready:
+            self._ready.remove(running)
+            running.lane.admitted -= 1
+        else:
+            running.lane.waiting.remove(running)
+        self._forget(running)
 
     def _forget(self, running: _Running) -> None:
         self._leased.pop(_key(running.job), None)
@@ -231,17 +249,14 @@ class Scheduler:
                 tried = await self._attempt(job)
             finally:
                 # The way to the destination is free; what follows is between us and the store.
-                running.lane.busy -= 1
-                self._next(running.lane)
+                self._left(running.lane)
             await self._settle(running, tried)
         except Exception as error:  # noqa: BLE001  (the lease ends, and the job comes again)
             self._events.internal_error("settle", error)
         finally:
             self._forget(running)
             self._active -= 1
-            if self._active == self._config.delivery.workers - 1:  # lanes may have waited for nothing but a worker
-                for lane in tuple(self._lanes.values()) if self._waiting else ():
-                    self._next(lane)
+            self._start()
             if self._more and self._room():
                 self._wakeup.set()
 

@@ -22,16 +22,16 @@ def settle(
     A success is DONE, a stated 5yz FAILED. All else is tried again after the wait of the schedule, at the latest at
     `expires_at`; a try at or after that which did not succeed is the last one.
     """
-    tried = replace(recipient, tries=recipient.tries + 1, last=reply)
+    tries = recipient.tries + 1
     if reply.ok:
-        return replace(tried, state=State.DONE)
+        return replace(recipient, state=State.DONE, tries=tries, last=reply)
     if reply.permanent:
-        return replace(tried, state=State.FAILED)
+        return replace(recipient, state=State.FAILED, tries=tries, last=reply)
     if now >= expires_at:
-        return replace(tried, state=State.FAILED, last=expired(reply))
+        return replace(recipient, state=State.FAILED, tries=tries, last=expired(reply))
     wait_s = delivery.retry_s[min(recipient.tries, len(delivery.retry_s) - 1)]
     next_at = now + wait_s * rng.uniform(1 - JITTER, 1 + JITTER)
-    return replace(tried, state=State.READY, next_at=min(next_at, expires_at))
+    return replace(recipient, state=State.READY, tries=tries, last=reply, next_at=min(next_at, expires_at))
 
 
 def expired(reply: Reply) -> Reply:
