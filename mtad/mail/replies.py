@@ -11,7 +11,8 @@ REPLY_MAX = 65536
 LINES_MAX = 256
 TEXT_MAX = 1000  # of a reply that is kept, in characters
 
-_CODES = {b"%d" % code: code for code in range(200, 600)}
+# The first four octets of a line: the code, and whether the reply ends with this line.
+_HEADS = {b"%d%b" % (code, mark): (code, mark != b"-") for code in range(200, 600) for mark in (b" ", b"-", b"")}
 _STATUS = re.compile(rb"([245])\.([0-9]{1,3})\.([0-9]{1,3})(?: |$)")
 
 
@@ -36,15 +37,20 @@ class ReplyReader:
         while (end := octets.find(b"\n", start)) >= 0:
             line = octets[start:end].removesuffix(b"\r")
             start = end + 1
-            mark = line[3:4]
-            code = _CODES.get(line[:3], 0)
-            if not code or mark not in (b" ", b"-", b"") or len(line) > LINE_MAX:
-                raise Malformed("malformed reply" if len(line) <= LINE_MAX else "reply line too long")
+            head = _HEADS.get(line[:4])
+            if head is None:
+                raise Malformed("malformed reply")
+            if len(line) > LINE_MAX:
+                raise Malformed("reply line too long")
+            code, last = head
+            if last and not self._lines:
+                yield code, [line[4:]]
+                continue
             if self._lines and code != self._code:
                 raise Malformed("reply with two codes")
             self._code = code
             self._lines.append(line[4:])
-            if mark != b"-":
+            if last:
                 lines, self._lines, self._size_bytes = self._lines, [], 0
                 yield code, lines
                 continue
