@@ -88,6 +88,7 @@ class Postfix:
             "data_directory": str(data),
             "maillog_file": str(self.log),
             "maillog_file_prefixes": str(base),
+            "virtual_mailbox_domains": "",
             "virtual_mailbox_base": str(base / "mail"),
             "virtual_mailbox_maps": "static:inbox/",
             "virtual_uid_maps": f"static:{nobody.pw_uid}",
