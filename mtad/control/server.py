@@ -41,6 +41,7 @@ class ControlServer:
         self._server: asyncio.Server | None = None
         self._inode = (0, 0)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._connections: set[_Connection] = set()
         self._per_uid: Counter[int] = Counter()
 
     def update(self, admin: Admin) -> None:
@@ -67,7 +68,7 @@ class ControlServer:
             raise
 
     async def stop(self, grace_s: float = 5.0) -> None:
-        """Take no more connections, let running operations end for `grace_s`, close."""
+        """Take no more requests, let running operations end for `grace_s`, close."""
         if self._server is None:
             return
         self._server.close()
@@ -76,6 +77,8 @@ class ControlServer:
         with contextlib.suppress(FileNotFoundError):
             if _inode(self._path) == self._inode:
                 os.unlink(self._path)
+        for connection in self._connections:
+            connection.finish()
         if self._tasks:
             _, running = await asyncio.wait(self._tasks, timeout=grace_s)
             for task in running:
@@ -92,6 +95,7 @@ class ControlServer:
         caller = self._identify(writer.get_extra_info("socket"))
         self._per_uid[caller.uid] += 1
         connection = _Connection(self, caller, reader, writer)
+        self._connections.add(connection)
         try:
             if self._crowded(caller):
                 await connection.send(wire.error("Busy", "too many connections at this moment, try again"))
@@ -102,6 +106,7 @@ class ControlServer:
         except Exception as error:  # noqa: BLE001  (no connection may end the daemon)
             self.admin.events.internal_error("control", error)
         finally:
+            self._connections.discard(connection)
             self._per_uid[caller.uid] -= 1
             if not self._per_uid[caller.uid]:
                 del self._per_uid[caller.uid]
@@ -136,6 +141,14 @@ class _Connection:
         self._caller = caller
         self._reader = reader
         self._writer = writer
+        self._finishing = False
+        self._waiting: asyncio.Timeout | None = None  # for a request
+
+    def finish(self) -> None:
+        """End after what is being done now; at once when that is nothing."""
+        self._finishing = True
+        if self._waiting is not None:
+            self._waiting.reschedule(asyncio.get_running_loop().time())
 
     async def run(self) -> None:
         decoder = wire.Decoder()
@@ -143,16 +156,20 @@ class _Connection:
             try:
                 for frame in decoder.feed(octets):
                     await self._answer(wire.request(frame))
+                    if self._finishing:
+                        return
             except wire.WireError as error:
                 await self.send(wire.error("Usage", str(error)))
                 return
 
     async def _read(self) -> bytes:
         try:
-            async with asyncio.timeout(self._server.idle_s):
+            async with asyncio.timeout(0.0 if self._finishing else self._server.idle_s) as self._waiting:
                 return await self._reader.read(READ_BYTES)
         except (ConnectionError, TimeoutError):
             raise _Gone from None
+        finally:
+            self._waiting = None
 
     async def send(self, octets: bytes) -> None:
         """Write and wait until the peer takes it. _Gone when it does not."""

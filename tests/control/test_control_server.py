@@ -190,6 +190,17 @@ def test_stop_removes_the_socket_and_a_dead_one_is_replaced(short_dir: Path) -> 
     assert os.path.isfile(path)
 
 
+def test_stop_does_not_wait_for_who_asks_nothing(short_dir: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as link:
+        link.settimeout(10)
+        with Daemon(short_dir) as daemon:
+            link.connect(daemon.path)
+            while not daemon.server._connections:
+                daemon.do(asyncio.sleep(0))
+            daemon.do(daemon.server.stop(grace_s=3600))
+        assert link.recv(10) == b""
+
+
 def test_idle_ends(short_dir: Path) -> None:
     with Daemon(short_dir, idle_s=0.05) as daemon, socket.socket(socket.AF_UNIX) as link:
         link.settimeout(10)
