@@ -1,0 +1,105 @@
+"""scripts/backup.sh as cron runs it: online, offline, verified, pruned."""
+
+import os
+import sqlite3
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from peer_mtad import Mtad
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "backup.sh"
+
+
+@pytest.fixture
+def mtad(short_dir: Path) -> Iterator[Mtad]:
+    host = Mtad(short_dir / "root")
+    yield host
+    host.stop()
+
+
+def backup(host: Mtad, *words: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [SCRIPT, *words], capture_output=True, text=True, timeout=60, check=False,
+        env={"MTA_ROOT": str(host.root), "PATH": os.environ["PATH"], "HOME": "/nonexistent", **env},
+    )  # fmt: skip
+
+
+def unpacked(target: Path, into: Path) -> Path:
+    (archive,) = target.glob("mtad-*.tar.gz")
+    assert archive.stat().st_mode & 0o777 == 0o600
+    with tarfile.open(archive) as tar:
+        tar.extractall(into, filter="data")
+    return into
+
+
+@pytest.mark.parametrize("online", [True, False])
+def test_everything_is_in_it(mtad: Mtad, tmp_path: Path, online: bool) -> None:
+    mtad.mtactl("dkim", "generate", "example.test", "--selector", "s1")
+    mtad.start()
+    mtad.sendmail("-fa@example.test", "b@nowhere.invalid", mail=b"Subject: kept\n\ntext\n")
+    if not online:
+        mtad.stop()
+    target = tmp_path / "out"
+    done = backup(mtad, target)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    found = unpacked(target, tmp_path / "found")
+    assert (found / "mtad.toml").read_bytes() == (mtad.root / "mtad.toml").read_bytes()
+    key = "dkim/example.test/s1.pem"
+    assert (found / key).read_bytes() == (mtad.root / "data" / key).read_bytes()
+    database = sqlite3.connect(found / "mta.db")
+    try:
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        dump = "\n".join(database.iterdump())
+    finally:
+        database.close()
+    assert "b@nowhere.invalid" in dump
+    assert not list((mtad.root / "data").glob(".backup*"))
+    assert [path.name for path in target.glob(".*")] == []
+
+
+def test_only_old_files_of_its_own_go(mtad: Mtad, tmp_path: Path) -> None:
+    mtad.start()
+    names = {
+        "mtad-20200101T000000Z.tar.gz": 31, "mtad-20200102T000000Z.tar.gz": 29, "other.tar.gz": 99, ".mtad-x.abc": 3,
+    }  # fmt: skip
+    for name, days in names.items():
+        (tmp_path / name).write_text("")
+        age = (tmp_path / name).stat().st_mtime - days * 86400 - 3600
+        os.utime(tmp_path / name, (age, age))
+    assert backup(mtad, BACKUP_DIR=str(tmp_path)).returncode == 0
+    left = {path.name for path in tmp_path.iterdir()} & names.keys()
+    assert left == {"mtad-20200102T000000Z.tar.gz", "other.tar.gz"}
+    assert backup(mtad, tmp_path, KEEP_DAYS="10").returncode == 0
+    assert not (tmp_path / "mtad-20200102T000000Z.tar.gz").exists()
+
+
+def test_a_damaged_database_is_not_kept(mtad: Mtad, tmp_path: Path) -> None:
+    """An mtactl whose copy is broken: the script judges what was written, not what was said."""
+    mtad.start()
+    bad = tmp_path / "mtactl"
+    real = SCRIPT.parents[1] / ".venv" / "bin" / "mtactl"
+    bad.write_text(
+        f"#!{real.parent / 'python'}\nimport io, sys, tarfile\n"
+        "with tarfile.open(sys.argv[-1], 'w') as tar:\n"
+        "    for name in ('mta.db', 'mtad.toml'):\n"
+        "        info = tarfile.TarInfo(name)\n        info.size = 4096\n"
+        "        tar.addfile(info, io.BytesIO(b'x' * 4096))\n"
+    )
+    bad.chmod(0o755)
+    done = backup(mtad, tmp_path / "out", MTACTL=str(bad))
+    assert done.returncode == 70, done.stderr
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "code"),
+    [(["a", "b"], {}, 64), (["--help"], {}, 64), ([], {"KEEP_DAYS": "x"}, 64), (["/proc/nothing"], {}, 73)],
+)
+def test_wrong_use(mtad: Mtad, words: list[str], env: dict[str, str], code: int) -> None:
+    mtad.start()
+    done = backup(mtad, *words, **env)
+    assert done.returncode == code
+    assert done.stderr.startswith("backup.sh: ")
