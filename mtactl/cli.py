@@ -12,12 +12,20 @@ from typing import IO, Any
 
 import click
 
-from mtactl.client import CallError, Client, Unreachable, socket_path
+from mtactl.errors import (
+    EX_DATAERR,
+    EX_INTERRUPTED,
+    EX_NOTHING,
+    EX_OK,
+    EX_SOFTWARE,
+    EX_TEMPFAIL,
+    EX_USAGE,
+    CallError,
+    Unreachable,
+)
 from mtad import __version__
 from mtad.control.operations import OPERATIONS, Effect, Kind, Operation, Param, UsageError, check, conditions
 
-EX_OK, EX_NOTHING, EX_USAGE, EX_DATAERR, EX_SOFTWARE, EX_TEMPFAIL = 0, 1, 64, 65, 70, 75
-EX_INTERRUPTED = 130
 PASSWORD_LINE_MAX = 4096
 
 _GROUPS = {
@@ -295,6 +303,8 @@ def _argument(operation: Operation, name: str, value: Any) -> Any:
 
 def _call(operation: Operation, options: Options, arguments: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The rows: from the daemon, or when it is down and the operation allows it from its data."""
+    from mtactl.client import Client, socket_path
+
     client = Client(socket_path(options.socket, options.root, os.environ, os.geteuid()))
     try:
         yield from client.call(operation.name, arguments)
@@ -403,4 +413,6 @@ def _usage(text: str, ctx: click.Context | None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from mtactl import cli  # the one that the late modules import, not a second copy of it
+
+    sys.exit(cli.main())

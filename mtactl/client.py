@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mtactl.errors import EX_NOPERM, EX_SOFTWARE, EX_TEMPFAIL, EX_UNAVAILABLE, CallError, Unreachable
 from mtad.control import wire
 from mtad.control.operations import BY_NAME
 
@@ -14,29 +15,6 @@ ANSWER_S = 120.0  # without an octet from the daemon
 READ_BYTES = 256 * 1024
 SOCKET_PATH_MAX = 107  # sun_path of unix(7), without its final NUL
 SERVICE_SOCKET = "/run/mtad/control.sock"
-
-EX_UNAVAILABLE, EX_SOFTWARE, EX_TEMPFAIL, EX_NOPERM = 69, 70, 75, 77
-
-
-class CallError(Exception):
-    """It was not done. `code` is what to exit with, `name` the error's name on the wire, "" for ours."""
-
-    def __init__(self, text: str, code: int, name: str = "") -> None:
-        super().__init__(text)
-        self.text = text
-        self.code = code
-        self.name = name
-
-
-class Unreachable(CallError):  # noqa: N818
-    """Nobody listens there: the daemon is down."""
-
-    def __init__(self, path: str, why: str) -> None:
-        super().__init__(
-            f"mtad cannot be reached at {path}: {why}. Start it with `systemctl start mtad`, or `mtad run`;"
-            " --root or --socket reach another one",
-            EX_UNAVAILABLE,
-        )
 
 
 def socket_path(given: str, root: str, environ: Mapping[str, str], uid: int) -> str:

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from mtactl.cli import EX_OK, Options, Verb, common_options, read_password, remember, say, tree
-from mtactl.client import CallError
+from mtactl.cli import Options, Verb, common_options, read_password, remember, say, tree
+from mtactl.errors import EX_CONFIG, EX_OK, EX_USAGE, CallError
 
 
 def init() -> click.Command:
@@ -62,7 +62,7 @@ def config_check() -> click.Command:
         except ConfigErrors as errors:
             if options.json:
                 _report(options, "", [{"key": e.key, "text": e.text, "hint": e.hint} for e in errors.errors], [])
-            raise CallError(str(errors), 78) from None
+            raise CallError(str(errors), EX_CONFIG) from None
         _report(options, settings.paths.config, [], list(settings.warnings))
         return EX_OK
 
@@ -95,7 +95,7 @@ def completion() -> click.Command:
         remember(**given)
         kind = get_completion_class(shell)
         if kind is None:  # pragma: no cover  (the choice below lets none through)
-            raise CallError(f"no completion for {shell}", 64)
+            raise CallError(f"no completion for {shell}", EX_USAGE)
         sys.stdout.write(kind(tree(), {}, "mtactl", "_MTACTL_COMPLETE").source())
         return EX_OK
 

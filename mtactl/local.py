@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from mtactl.client import CallError, Unreachable
+from mtactl.errors import CallError, Unreachable
 from mtad.accounts.passwords import Cost
 from mtad.accounts.users import Users
 from mtad.config import Config, ConfigErrors

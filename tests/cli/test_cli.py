@@ -448,6 +448,8 @@ def test_a_good_configuration(mtactl: Run, short_dir: Path) -> None:
     make_config(short_dir)
     done = mtactl("config", "check")
     assert (done.returncode, done.stdout) == (0, f"{short_dir}/mtad.toml: good\n")
+    for words in (["--root", str(short_dir), "config", "check"], ["config", "check", "--root", str(short_dir)]):
+        assert mtactl(*words, MTA_ROOT="/nonexistent").returncode == 0
 
 
 def test_init(mtactl: Run, short_dir: Path) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mtactl.client import CallError, Client, Unreachable, socket_path
+from mtactl.client import Client, socket_path
+from mtactl.errors import CallError, Unreachable
 from mtad.config.places import locate
 from mtad.control.wire import REPLY_MAX_BYTES
 
