@@ -410,9 +410,3 @@ def _usage(text: str, ctx: click.Context | None) -> int:
     if ctx is not None:
         say(f"try `{ctx.command_path} --help`")
     return EX_USAGE
-
-
-if __name__ == "__main__":
-    from mtactl import cli  # the one that the late modules import, not a second copy of it
-
-    sys.exit(cli.main())

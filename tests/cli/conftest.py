@@ -27,7 +27,7 @@ def mtactl(short_dir: Path, repository: Path) -> Run:
 
     def run(*words: str, stdin: str = "", **environ: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            [sys.executable, "-m", "mtactl.cli", *words],
+            [sys.executable, "-m", "mtactl", *words],
             cwd=repository,
             input=stdin,
             capture_output=True,

@@ -179,7 +179,7 @@ def on_terminal(words: list[str], answers: str, root: Path, repository: Path) ->
             "COLUMNS": "200",
             "HOME": str(root),
         }
-        os.execve(sys.executable, [sys.executable, "-m", "mtactl.cli", *words], environ)
+        os.execve(sys.executable, [sys.executable, "-m", "mtactl", *words], environ)
     shown = b""
     for answer in answers:
         # Type only when it asks, as a person does.
@@ -238,7 +238,7 @@ def test_password_from_a_descriptor(daemon: Daemon, short_dir: Path, repository:
     reading, writing = os.pipe()
     os.write(writing, b"long enough\nrest")
     os.close(writing)
-    command = [sys.executable, "-m", "mtactl.cli", "user", "add", "alice", "--password-fd", str(reading)]
+    command = [sys.executable, "-m", "mtactl", "user", "add", "alice", "--password-fd", str(reading)]
     environ = {**os.environ, "MTA_ROOT": str(short_dir)}
     done = subprocess.run(command, cwd=repository, env=environ, pass_fds=[reading], capture_output=True, timeout=60)
     os.close(reading)
@@ -323,7 +323,7 @@ def test_a_closed_pipe_is_quiet(daemon: Daemon, short_dir: Path, repository: Pat
     for n in range(300):
         daemon.accept(*(f"{n}.{i}@b.test" for i in range(10)))
     environ = {**os.environ, "MTA_ROOT": str(short_dir)}
-    command = [sys.executable, "-m", "mtactl.cli", "queue", "list", "--json"]
+    command = [sys.executable, "-m", "mtactl", "queue", "list", "--json"]
     with subprocess.Popen(
         command, cwd=repository, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -339,7 +339,7 @@ def test_a_full_disk_is_told(daemon: Daemon, short_dir: Path, repository: Path) 
     environ = {**os.environ, "MTA_ROOT": str(short_dir)}
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "mtactl.cli", "status"], cwd=repository, env=environ, stdout=full,
+            [sys.executable, "-m", "mtactl", "status"], cwd=repository, env=environ, stdout=full,
             stderr=subprocess.PIPE, timeout=60,
         )  # fmt: skip
     assert done.returncode == 75

@@ -1,0 +1,7 @@
+"""`python -m mtactl`."""
+
+import sys
+
+from mtactl.cli import main
+
+sys.exit(main())
