@@ -62,7 +62,7 @@ class Connection(asyncio.BufferedProtocol):
         self._content: Content | None = None
         self._sender: asyncio.Task[None] | None = None
         self._room: asyncio.Future[None] | None = None  # set while the peer reads too slowly
-        self._buffer = bytearray(BUFFER)
+        self._buffer = memoryview(bytearray(BUFFER))  # a view: asyncio's TLS slices it to read into its rest
         self._answers = 0
         self._limits = timeouts.by_stage()
         self._deadline = self._loop.time() + timeouts.command_s
@@ -129,7 +129,7 @@ class Connection(asyncio.BufferedProtocol):
             self._describe_tls()
         self._deadline = self._loop.time() + self._timeouts.command_s
 
-    def get_buffer(self, sizehint: int) -> bytearray:
+    def get_buffer(self, sizehint: int) -> memoryview:
         return (
             self._buffer
         )  # replies are short: reading into one small buffer is ten times cheaper than a new large one
