@@ -70,9 +70,10 @@ def main(argv: Sequence[str]) -> int:
     except ConfigErrors as errors:
         print(errors, file=sys.stderr)
         return EX_CONFIG
-    for warning in config.warnings:
-        print(f"mtad: warning: {warning}", file=sys.stderr)
     if given.verb == "check":
+        _, problems = load_aliases(config.local.aliases)
+        for note in [*config.warnings, *problems, *Keys(config.paths.dkim).load()]:
+            print(f"warning: {note}", file=sys.stderr)
         return EX_OK
     return run(options, config)
 

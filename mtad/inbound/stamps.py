@@ -1,21 +1,16 @@
 """The header fields that we write: Received (RFC 5321 4.4), Date, Message-ID, From. Pure."""
 
 import re
-import time
 
 from mtad.mail import headers
+from mtad.mail.addrlist import addresses
 from mtad.mail.envelope import Envelope, Peer
 
-_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _HOSTILE = re.compile(r"[^A-Za-z0-9.:_\[\]-]")
 _NAME_MAX = 255
-
-
-def date(at: float) -> str:
-    """RFC 5322 3.3, in UTC."""
-    t = time.gmtime(at)
-    return f"{_DAYS[t[6]]}, {t[2]} {_MONTHS[t[1] - 1]} {t[0]} {t[3]:02}:{t[4]:02}:{t[5]:02} +0000"
+_ADDRESSES = frozenset({b"from", b"sender", b"reply-to", b"to", b"cc"})
+_LOGIN = re.compile(r"[A-Za-z0-9._+$-]+")
+_PHRASE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
 
 
 def received(envelope: Envelope, peer: Peer, hostname: str, queue_id: str, at: str) -> bytes:
@@ -54,3 +49,36 @@ def missing(head: bytes, sender: str, hostname: str, queue_id: str, at: str) -> 
     if not headers.has(head, b"message-id"):
         fields += f"Message-ID: <{queue_id}@{hostname}>\r\n"
     return fields.encode("utf-8", "replace")
+
+
+def qualify(head: bytes, domain: str) -> bytes:
+    """The head with bare login names in its addresses made whole: "root" -> "root@example.org".
+
+    Programs of this host write them (cron's "From: root (Cron Daemon)"); no receiver could answer, and no signature
+    could be aligned with them. Only a field that has one is written anew.
+    """
+    parts: list[bytes] = []
+    at = 0
+    for field in headers.fields(head):
+        if field.name not in _ADDRESSES:
+            continue
+        whole = head[field.start : field.end]
+        name, _, value = whole.partition(b":")
+        mailboxes = addresses(value.decode("utf-8", "surrogateescape"))
+        bare = [spec for _, spec in mailboxes if spec and "@" not in spec]
+        if not bare or not all(_LOGIN.fullmatch(spec) for spec in bare):
+            continue
+        written = ",\r\n\t".join(_mailbox(shown, spec, domain) for shown, spec in mailboxes)
+        parts += [head[at : field.start], name, b": ", written.encode("utf-8", "surrogateescape"), b"\r\n"]
+        at = field.end
+    return b"".join(parts) + head[at:] if parts else head
+
+
+def _mailbox(shown: str, spec: str, domain: str) -> str:
+    address = spec if "@" in spec or not spec else f"{spec}@{domain}"
+    shown = " ".join(shown.split())
+    if not shown:
+        return address
+    if not _PHRASE.fullmatch(shown) and not shown.startswith("=?"):
+        shown = '"' + shown.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return f"{shown} <{address}>"
