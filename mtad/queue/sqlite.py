@@ -89,7 +89,8 @@ class SqliteStore:
 
     async def lease(self, now: float, until: float, limit: int, skip: frozenset[str] = frozenset()) -> Sequence[Job]:
         jobs = await self._writer.do(self._lease, Lease(now, until, limit, skip))
-        faults.point("lease.after")
+        if jobs:
+            faults.point("lease.after")
         return jobs
 
     async def renew(self, job: Job, until: float) -> bool:
