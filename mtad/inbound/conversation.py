@@ -66,7 +66,7 @@ _TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients", stage="rcpt")
 _NEEDS_UTF8 = Reply(553, "5.6.7", "A non-ASCII address needs SMTPUTF8", stage="mail")
 _TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors, closing", stage="command")
 _TOO_MUCH_JUNK = Reply(421, "4.7.0", "Too many commands without a mail, closing", stage="command")
-_NOT_MAIL = Reply(421, "4.7.0", "This is a mail server, closing", stage="command")
+_NOT_MAIL = Reply(502, "5.7.0", "This is a mail server, closing", stage="command")
 _AUTH_UNAVAILABLE = Reply(454, "4.7.0", "Temporary authentication failure", stage="auth")
 
 _NOT_OFFERED = ("BDAT", "ETRN", "EXPN", "LHLO", "SAML", "SEND", "SOML", "TURN", "XCLIENT", "XFORWARD")
@@ -293,7 +293,7 @@ class Conversation:
         return self._junk_command(_HELP)
 
     def smtp_VRFY(self, _argument: str) -> bytes:  # noqa: N802
-        return self._junk_command(_VRFY if self._gate() is None else _TLS_FIRST)
+        return self._junk_command(_TLS_FIRST if self._gate() is _TLS_FIRST else _VRFY)
 
     def smtp_STARTTLS(self, argument: str) -> bytes:  # noqa: N802
         if argument:

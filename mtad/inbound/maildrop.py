@@ -1,13 +1,14 @@
 """Mail that programs left in `maildrop/` while no daemon answered.
 
 A file is a recorded SMTP client: "MAIL FROM:<a>", "RCPT TO:<b>" ..., "DATA", the dot-stuffed mail, ".", lines ending in
-CRLF. It was written under a name beginning with "." and renamed to "<time>.<pid>.<random>.mail" when it was complete and
-durable. It is replayed as its owner, and deleted once the store has the mail. A crash between the two does not double
-it: the message id follows from the file, and the accepted message names the file. What cannot become a mail is moved to
-`bad/` and reported, never deleted.
+CRLF. It was written under a name beginning with "." and renamed to "<time>.<pid>.<random>.mail" when it was complete
+and durable. It is replayed as its owner, and deleted once the store has the mail. A crash between the two does not
+double it: the message id follows from the file, and the accepted message names the file. What cannot become a mail is
+moved to `bad/` and reported, never deleted.
 """
 
 import asyncio
+import errno
 import os
 import random
 import stat
@@ -58,8 +59,8 @@ class Maildrop:
                     accepted += await asyncio.shield(self._take(name))
                 except BadFile as bad:
                     self._set_aside(name, str(bad))
-                except Later:
-                    continue
+                except (Later, FileNotFoundError):
+                    continue  # the second: its writer took it back
                 except StoreError as error:
                     self._inbound.host.events.store_trouble(str(error))
                     break
@@ -90,12 +91,8 @@ class Maildrop:
     async def _take(self, name: str) -> bool:
         """True: accepted and deleted. Raises BadFile, Later, StoreError, OSError."""
         path = f"{self._path}/{name}"
-        try:
-            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except FileNotFoundError:
-            raise Later from None
-        with os.fdopen(handle, "rb") as file:
-            found = os.fstat(handle)
+        with _opened(path) as file:
+            found = os.fstat(file.fileno())
             _check(found, self._inbound.host.limits.message_size_bytes * 4 // 3 + ENVELOPE_BYTES)
             ids = await self._ids(name, found)
             if ids is not None:
@@ -145,6 +142,18 @@ class Maildrop:
             os.rename(f"{self._path}/{name}", f"{self._path}/bad/{name}")
         except OSError as error:
             self._inbound.host.events.maildrop_bad(name, f"cannot be set aside: {error.strerror}")
+
+
+def _opened(path: str) -> BinaryIO:
+    """The file itself: no link is followed and no pipe waited for."""
+    if stat.S_ISDIR(os.lstat(path).st_mode):
+        raise BadFile("a directory")
+    try:
+        return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise BadFile("a symbolic link") from None
+        raise
 
 
 def _check(found: os.stat_result, size_max: int) -> None:

@@ -10,8 +10,8 @@ import asyncio
 import socket
 import ssl
 import struct
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Coroutine
-from enum import Enum
 from typing import Any, Protocol, cast
 
 from aiosmtpd.smtp import SMTP
@@ -21,7 +21,7 @@ from mtad.inbound.host import Host
 from mtad.mail.envelope import Peer, Source
 from mtad.mail.reply import LOCAL_ERROR, Reply
 
-TLS_HANDSHAKE_S = 30.0
+TLS_HANDSHAKE_S = 30
 LINGER_S = 10.0  # how long a peer may take to read our last words
 GRACE_S = 3600.0  # a mail that takes longer must come at RATE_MIN or faster
 RATE_MIN = 100.0  # octets per second
@@ -70,18 +70,20 @@ class Session(SMTP):
         self._blocked = False  # the peer does not read what we write
         self._paused = False
         self._eof = False
-        self._tls = _Tls.NONE
-        self._early = b""  # came inside TLS before the handshake was reported
+        self._handshaking = False
         self._stopping = False
 
     # The transport calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self._handshaking:
+            self._secured(cast("asyncio.Transport", transport))
+            return
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
         self.since_at = self.loop.time()
         self.conversation = Conversation(self._peer(self.transport), self.owner.host)
         self._deadline = self.since_at + self._limits.command_timeout_s
-        self._timer = self.loop.call_at(self._deadline, self._tick)
+        self._tick()
         refusal = self.owner.opened(self)
         if refusal is not None:
             if self.source != "submissions":  # who waits for TLS could not read it
@@ -93,10 +95,6 @@ class Session(SMTP):
             self.transport.write(self.conversation.greeting())
 
     def data_received(self, data: bytes) -> None:
-        if self._tls is not _Tls.NONE:
-            if self._tls is _Tls.HANDSHAKE:
-                self._early += data
-            return  # clear text after STARTTLS: forgotten (RFC 3207 4.2)
         conversation = self.conversation
         if conversation.work is not None:
             self._pause()
@@ -136,7 +134,7 @@ class Session(SMTP):
     def stop(self) -> None:
         """Say goodbye now if nothing would be lost, else after the mail that is on its way."""
         self._stopping = True
-        if self._tls is not _Tls.NONE:
+        if self._handshaking:
             self.abort()
         elif self.transport is not None and self.conversation.idle and not self.conversation.closing:
             self.transport.write(SHUTTING_DOWN.wire())
@@ -232,8 +230,10 @@ class Session(SMTP):
             return
         now = self.loop.time()
         if now < self._deadline:
-            self._timer = self.loop.call_at(min(self._deadline, now + self._limits.command_timeout_s), self._tick)
-        elif self.conversation.closing or self._blocked or self._tls is not _Tls.NONE:
+            # No deadline is nearer than this when it is set, so none is missed.
+            step = min(self._limits.command_timeout_s, self._limits.data_timeout_s, TLS_HANDSHAKE_S)
+            self._timer = self.loop.call_at(min(self._deadline, now + step), self._tick)
+        elif self.conversation.closing or self._blocked or self._handshaking:
             self.transport.abort()
         else:
             self.transport.write(_TIMEOUT)
@@ -253,45 +253,37 @@ class Session(SMTP):
     # TLS
 
     def _begin_tls(self) -> None:
-        """STARTTLS, or TLS from the first octet: no clear text is read any more."""
+        """STARTTLS, or TLS from the first octet. From here on every octet is the TLS layer's: done at once and not by
+        `loop.start_tls`, which leaves a moment in which clear text, or the client's first words, come to us."""
         assert self.transport is not None
-        self._tls = _Tls.WANTED
-        self._deadline = self.loop.time() + TLS_HANDSHAKE_S + LINGER_S
-        self.transport.pause_reading()
-        self.owner.run(self._start_tls())
+        assert self.tls_context is not None
+        ended: asyncio.Future[None] = self.loop.create_future()
+        ended.add_done_callback(self._handshake_ended)
+        layer = SSLProtocol(
+            self.loop, self, self.tls_context, ended, server_side=True, ssl_handshake_timeout=TLS_HANDSHAKE_S
+        )
+        self._handshaking = True
+        self._deadline = self.loop.time() + TLS_HANDSHAKE_S
+        self.transport.set_protocol(layer)
+        layer.connection_made(self.transport)
 
-    async def _start_tls(self) -> None:
-        transport = self.transport
-        if transport is None or self.tls_context is None:
-            return
-        self._tls = _Tls.HANDSHAKE
-        try:
-            secure = await self.loop.start_tls(
-                transport, self, self.tls_context, server_side=True, ssl_handshake_timeout=TLS_HANDSHAKE_S
-            )
-        except Exception as exc:  # noqa: BLE001  (whatever the peer sent instead of TLS)
-            self.owner.host.events.tls_failed(self.conversation.peer, f"{type(exc).__name__}: {exc}")
-            transport.abort()
-            self.connection_lost(None)  # the TLS layer tells nobody about a connection that it lost
-            return
-        if self.transport is None or secure is None:
-            return
-        self.transport = secure
-        self._tls = _Tls.NONE
-        self.conversation.secured(tls_words(secure.get_extra_info("ssl_object")))
+    def _secured(self, transport: asyncio.Transport) -> None:
+        self._handshaking = False
+        self.transport = transport
+        self.conversation.secured(tls_words(transport.get_extra_info("ssl_object")))
         self._lines = self.conversation.lines
         self._deadline = self.loop.time() + self._limits.command_timeout_s
         if self.source == "submissions":
-            secure.write(self.conversation.greeting())
-        early, self._early = self._early, b""
-        if early:
-            self.data_received(early)
+            transport.write(self.conversation.greeting())
 
-
-class _Tls(Enum):
-    NONE = 0  # not on its way: clear text, or done
-    WANTED = 1  # clear text that comes now is dropped
-    HANDSHAKE = 2  # what comes now came through TLS
+    def _handshake_ended(self, ended: "asyncio.Future[None]") -> None:
+        """The TLS layer tells only this future about a connection that it lost on the way."""
+        exc = None if ended.cancelled() else ended.exception()
+        if not self._handshaking or self.transport is None:
+            return
+        self.owner.host.events.tls_failed(self.conversation.peer, f"{type(exc).__name__}: {exc}" if exc else "lost")
+        self.transport.abort()
+        self.connection_lost(None)
 
 
 def tls_words(ssl_object: Any) -> str:

@@ -1,0 +1,127 @@
+"""Any chunking gives the same replies and the same mail; garbage gets one well-formed reply per line, or the end."""
+
+import asyncio
+import re
+import tempfile
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from inbound_house import House, end_house, make_house
+
+from mtad.inbound.conversation import JUNK_MAX
+from mtad.mail.envelope import Peer
+
+STREAM = (
+    b"EHLO client.test\r\nMAIL FROM:<x@far.test> SIZE=100\r\nRCPT TO:<alice@example.test>\r\n"
+    b"RCPT TO:<no@example.test>\r\nWHAT\r\nDATA\r\nSubject: hi\r\n\r\n..dots\r\n.not the end\r\n.\r\n"
+    b"NOOP " + b"x" * 2100 + b"\r\nMAIL FROM:<>\r\nRCPT TO:<team@example.test>\r\nDATA\r\n"
+    b"..stuffed\r\nA: b\r\n\r\nsecond\r\n.\r\nRSET\r\nNOOP\nQUIT\r\nNOOP\r\n"
+)
+REPLY = re.compile(rb"(?:[2-5][0-9]{2}-[ -~]*\r\n)*[2-5][0-9]{2} [ -~]*\r\n")
+ID = re.compile(rb"[0-9a-z]{12}")
+QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def steady(runner: asyncio.Runner) -> Iterator[House]:
+    with tempfile.TemporaryDirectory(dir="/tmp") as root:
+        made = runner.run(make_house(Path(root)))
+        made.now = 1_800_000_000.0
+        yield made
+        runner.run(end_house(made))
+
+
+async def hear(house: House, chunks: list[bytes], source: str = "smtp") -> tuple[bytes, list[bytes]]:
+    """All replies, and what was stored by them; ids are masked."""
+    before = {row.message.id for row in await house.rows()}
+    talk = house.talk(Peer(source, ip="192.0.2.9", tls="x"))  # type: ignore[arg-type]
+    replies = b"".join([await talk.feed(chunk) for chunk in chunks])
+    talk.abandon()
+    stored = [await house.content(row) for row in await house.rows() if row.message.id not in before]
+    return ID.sub(b"ID", replies), [ID.sub(b"ID", octets) for octets in stored]
+
+
+def cut(octets: bytes, cuts: list[int]) -> list[bytes]:
+    edges = [0, *sorted({at for at in cuts if at < len(octets)}), len(octets)]
+    return [octets[start:end] for start, end in pairwise(edges)]
+
+
+@QUICK
+@given(cuts=st.lists(st.integers(1, len(STREAM) - 1), max_size=30))
+def test_any_chunking_is_the_same(runner: asyncio.Runner, steady: House, cuts: list[int]) -> None:
+    whole = runner.run(hear(steady, [STREAM]))
+    assert whole[0].count(b"\r\n") == 21
+    assert len(whole[1]) == 4
+    assert runner.run(hear(steady, cut(STREAM, cuts))) == whole
+
+
+def test_octet_by_octet_is_the_same(runner: asyncio.Runner, steady: House) -> None:
+    chunks = [STREAM[at : at + 1] for at in range(len(STREAM))]
+    assert runner.run(hear(steady, chunks)) == runner.run(hear(steady, [STREAM]))
+
+
+VERBS = [
+    b"EHLO",
+    b"HELO",
+    b"MAIL FROM:",
+    b"RCPT TO:",
+    b"RSET",
+    b"NOOP",
+    b"HELP",
+    b"VRFY",
+    b"STARTTLS",
+    b"AUTH PLAIN",
+    b"BDAT",
+]
+NOISE = st.binary(max_size=40).map(lambda octets: octets.replace(b"\n", b""))
+PATH = st.sampled_from(
+    [b"<>", b"<a@b.test>", b"<alice@example.test>", b"<\xc3\xa9@b.test>", b'<"a b"@c.test>', b"<@a:b@c>", b"<"]
+)
+LINE = st.one_of(
+    NOISE,
+    st.tuples(st.sampled_from(VERBS), st.sampled_from([b"", b" "]), NOISE).map(b"".join),
+    st.tuples(st.sampled_from(VERBS), PATH, st.sampled_from([b"", b" "]), NOISE).map(b"".join),
+)
+
+
+@QUICK
+@given(lines=st.lists(LINE, max_size=JUNK_MAX), source=st.sampled_from(["smtp", "submission", "local"]))
+def test_garbage_gets_one_reply_per_line_or_the_end(
+    runner: asyncio.Runner, steady: House, lines: list[bytes], source: str
+) -> None:
+    async def talk() -> None:
+        conversation = steady.talk(Peer(source, ip="192.0.2.9", tls="x"))  # type: ignore[arg-type]
+        for line in lines:
+            ended = conversation.closing or conversation.starttls
+            reply = await conversation.feed(line + b"\r\n")
+            if ended:
+                assert reply == b""
+            else:
+                assert REPLY.fullmatch(reply), reply
+        conversation.abandon()
+
+    steady.log.clear()
+    runner.run(talk())
+    assert not [line for line in steady.log if "internal error" in line]
+
+
+@QUICK
+@given(octets=st.binary(max_size=5000), cuts=st.lists(st.integers(1, 5000), max_size=10))
+def test_noise_in_any_chunking_gives_whole_replies(
+    runner: asyncio.Runner, steady: House, octets: bytes, cuts: list[int]
+) -> None:
+    steady.log.clear()
+    whole = runner.run(hear(steady, [octets]))[0]
+    assert re.fullmatch(b"(?:" + REPLY.pattern + b")*", whole)
+    assert runner.run(hear(steady, cut(octets, cuts)))[0] == whole
+    assert not [line for line in steady.log if "internal error" in line]

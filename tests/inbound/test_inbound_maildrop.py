@@ -1,0 +1,204 @@
+"""Mail that lies in `maildrop/`."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from inbound_house import House
+
+from mtad.inbound.maildrop import Maildrop
+from mtad.mail.envelope import NewMessage
+from mtad.queue.store import StoreError
+
+GOOD = b"MAIL FROM:<cron@example.test>\r\nRCPT TO:<x@far.test>\r\nDATA\r\nSubject: hi\r\n\r\n..dot\r\n.\r\n"
+
+
+@pytest.fixture
+def box(house: House) -> Path:
+    return Path(house.config.paths.maildrop)
+
+
+@pytest.fixture
+def maildrop(house: House) -> Maildrop:
+    return Maildrop(house.inbound(), house.clock)
+
+
+def left(box: Path) -> list[str]:
+    return sorted(str(path.relative_to(box)) for path in box.rglob("*") if not path.is_dir())
+
+
+async def test_a_file_becomes_a_mail_of_its_owner_and_goes(house: House, box: Path, maildrop: Maildrop) -> None:
+    path = box / "100.1.aa.mail"
+    path.write_bytes(GOOD)
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    assert await maildrop.drain() == 1
+    assert left(box) == []
+    row, content = await house.only()
+    assert (row.message.peer.source, row.message.peer.uid) == ("maildrop", os.getuid())
+    assert (row.message.sender, row.recipient.address) == ("cron@example.test", "x@far.test")
+    assert content.endswith(b"\r\n\r\n.dot\r\n")
+    assert b"\r\nDate: Tue, 14 Nov 2023 22:13:20 +0000\r\n" in content
+    assert row.message.accepted_at > 1_700_000_000 + 86400, "it expires from now, not from when it was written"
+    assert await maildrop.drain() == 0
+
+
+async def test_files_come_in_the_order_of_their_names(house: House, box: Path, maildrop: Maildrop) -> None:
+    for number in (3, 1, 2):
+        (box / f"{number}.1.aa.mail").write_bytes(GOOD.replace(b"hi", b"number %d" % number))
+    taken = []
+    accept = house.store.accept
+
+    async def watch(new: NewMessage) -> None:
+        taken.append(new.message.subject)
+        await accept(new)
+
+    house.store.accept = watch  # type: ignore[method-assign]
+    assert await maildrop.drain() == 3
+    assert taken == ["number 1", "number 2", "number 3"]
+
+
+async def test_two_files_with_the_same_words_are_two_mails(house: House, box: Path, maildrop: Maildrop) -> None:
+    for name in ("100.1.aa.mail", "100.1.ab.mail"):
+        (box / name).write_bytes(GOOD)
+    assert await maildrop.drain() == 2
+    assert len({row.message.id for row in await house.rows()}) == 2
+
+
+async def test_unknown_users_are_taken_and_fail_later_with_a_report(
+    house: House, box: Path, maildrop: Maildrop
+) -> None:
+    (box / "1.1.a.mail").write_bytes(GOOD.replace(b"x@far.test", b"nobody@example.test"))
+    assert await maildrop.drain() == 1
+    row, _ = await house.only()
+    assert row.recipient.address == "nobody@example.test"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"garbage\r\n",
+        GOOD[:-3],
+        GOOD[:-5],
+        GOOD.replace(b"DATA\r\n", b""),
+        GOOD.replace(b"\r\n", b"\n"),
+        GOOD.replace(b"<x@far.test>", b"<x@far@test>"),
+        GOOD.replace(b"DATA", b"RCPT TO:<a b@c.test>\r\nDATA"),
+        GOOD.replace(b"..dot", b"bare\nnewline"),
+        b"QUIT\r\n" + GOOD,
+        b"MAIL FROM:<" + b"x" * 5000 + b">\r\n" + GOOD,
+    ],
+)
+async def test_what_is_no_mail_is_set_aside_and_reported(
+    house: House, box: Path, maildrop: Maildrop, content: bytes
+) -> None:
+    (box / "1.1.a.mail").write_bytes(content)
+    (box / "2.1.a.mail").write_bytes(GOOD)
+    assert await maildrop.drain() == 1
+    assert left(box) == ["bad/1.1.a.mail"]
+    assert (box / "bad" / "1.1.a.mail").read_bytes() == content
+    assert [line for line in house.log if "1.1.a.mail" in line]
+    assert len(await house.rows()) == 1
+
+
+@pytest.mark.parametrize("kind", ["symlink", "fifo", "hardlink", "writable", "directory"])
+async def test_only_an_honest_file_is_read(
+    house: House, box: Path, maildrop: Maildrop, tmp_path: Path, kind: str
+) -> None:
+    path = box / "1.1.a.mail"
+    target = tmp_path / "secret"
+    target.write_bytes(GOOD)
+    match kind:
+        case "symlink":
+            path.symlink_to(target)
+        case "fifo":
+            os.mkfifo(path)
+        case "hardlink":
+            (box / "other").write_bytes(GOOD)
+            os.link(box / "other", path)
+        case "writable":
+            path.write_bytes(GOOD)
+            path.chmod(0o666)
+        case "directory":
+            path.mkdir()
+    assert await maildrop.drain() == 0
+    assert await house.rows() == []
+    assert target.read_bytes() == GOOD
+    assert not os.path.lexists(path)
+    assert os.path.lexists(box / "bad" / "1.1.a.mail")
+
+
+async def test_a_file_that_is_too_large_is_set_aside(house: House, box: Path, maildrop: Maildrop) -> None:
+    path = box / "1.1.a.mail"
+    path.write_bytes(GOOD)
+    os.truncate(path, house.config.limits.message_size_bytes * 2)
+    assert await maildrop.drain() == 0
+    assert left(box) == ["bad/1.1.a.mail"]
+
+
+async def test_storage_trouble_leaves_the_file_for_the_next_time(house: House, box: Path, maildrop: Maildrop) -> None:
+    accept = house.store.accept
+
+    async def broken(_: NewMessage) -> None:
+        raise StoreError("full", full=True)
+
+    house.store.accept = broken  # type: ignore[method-assign]
+    (box / "1.1.a.mail").write_bytes(GOOD)
+    assert await maildrop.drain() == 0
+    assert left(box) == ["1.1.a.mail"]
+    house.store.accept = accept  # type: ignore[method-assign]
+    assert await maildrop.drain() == 1
+
+
+async def test_unfinished_files_wait_a_day(house: House, box: Path, maildrop: Maildrop) -> None:
+    new, old = box / ".1.a.tmp", box / ".2.b.tmp"
+    for path in (new, old):
+        path.write_bytes(GOOD)
+    os.utime(old, (0, 0))
+    assert await maildrop.drain() == 0
+    assert left(box) == [".1.a.tmp"]
+
+
+async def test_drains_at_the_same_time_take_each_file_once(house: House, box: Path, maildrop: Maildrop) -> None:
+    for number in range(5):
+        (box / f"{number}.1.a.mail").write_bytes(GOOD)
+    assert sum(await asyncio.gather(*(maildrop.drain() for _ in range(3)))) == 5
+    assert len(await house.rows()) == 5
+
+
+async def test_no_directory_is_an_empty_one(house: House, box: Path, maildrop: Maildrop) -> None:
+    box.rmdir()
+    assert await maildrop.drain() == 0
+
+
+def test_killed_between_commit_and_unlink(short_dir: Path) -> None:
+    """The real thing: SIGKILL at the named point, then another process drains."""
+    program = """
+import asyncio, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from inbound_house import end_house, make_house
+from mtad.inbound.maildrop import Maildrop
+
+async def main():
+    house = await make_house(Path(sys.argv[1]))
+    taken = await Maildrop(house.inbound(), house.clock).drain()
+    print(taken, len(await house.rows()))
+    await end_house(house)
+
+asyncio.run(main())
+"""
+    box = short_dir / "data" / "maildrop"
+    box.mkdir(parents=True)
+    (box / "1.1.a.mail").write_bytes(GOOD)
+    command = [sys.executable, "-c", program, str(short_dir), str(Path(__file__).parent)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    first = subprocess.run(command, env={**environment, "MTA_FAULT": "maildrop.accepted"}, capture_output=True)
+    assert first.returncode == -9
+    assert left(box) == ["1.1.a.mail"]
+    second = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert second.stdout == "0 1\n", second.stderr
+    assert left(box) == []
