@@ -30,3 +30,8 @@ def short_dir() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def repository() -> Path:
     return REPOSITORY
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Short names for tests, the same in every process: long values may hold keys that were made a moment ago."""
+    return argname if isinstance(val, str | bytes) and len(val) > 40 else None

@@ -35,7 +35,7 @@ class State(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rcpt:
-    """One RCPT TO as the peer said it. `notify` and `orcpt` are RFC 3461 values, orcpt kept in its own case, xtext-encoded."""
+    """One RCPT TO as the peer said it. `notify`, `orcpt` are RFC 3461 values; orcpt in its own case, xtext-encoded."""
 
     address: str
     notify: str = ""  # "" (the default of RFC 3461), "NEVER", or a comma list of SUCCESS, FAILURE, DELAY
