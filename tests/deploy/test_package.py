@@ -16,7 +16,17 @@ def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     for words in (
         ["wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", str(base), str(REPOSITORY)],
-        ["install", "--no-deps", "--no-index", "--find-links", str(base), "--prefix", str(base / "opt"), "mtad"],
+        [
+            "install",
+            "--ignore-installed",
+            "--no-deps",
+            "--no-index",
+            "--find-links",
+            str(base),
+            "--prefix",
+            str(base / "opt"),
+            "mtad",
+        ],
     ):
         done = subprocess.run([*pip, *words], capture_output=True, text=True, timeout=100, check=False)
         assert done.returncode == 0, done.stderr
