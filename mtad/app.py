@@ -22,6 +22,7 @@ from mtad.accounts.directory import Directory
 from mtad.accounts.users import Users
 from mtad.config import Config, ConfigError, ConfigErrors, load
 from mtad.control.admin import Admin
+from mtad.control.http import HttpServer
 from mtad.control.server import ControlServer
 from mtad.dkim.keys import Keys
 from mtad.dns.resolver import Resolver
@@ -170,11 +171,14 @@ class App:
         )
         self._maildrop = Maildrop(self._inbound, self._clock)
         self._control = ControlServer(self._admin(settings), config.paths.control, config.access.admin_group)
+        self._http = HttpServer(self._admin(settings), config.listen.http) if config.listen.http else None
+        self._on_signals()
+        await self._inbound.start(sockets)
+        await self._control.start()
+        if self._http is not None:
+            await self._http.start()
+        service.drop_privileges(config.paths)
         async with asyncio.TaskGroup() as group:
-            self._on_signals()
-            await self._inbound.start(sockets)
-            await self._control.start()
-            service.drop_privileges(config.paths)
             tasks = [
                 group.create_task(work)
                 for work in (
@@ -190,6 +194,8 @@ class App:
             service.notify("STOPPING=1")
             self._inbound.stop_listening()
             await self._control.stop()
+            if self._http is not None:
+                await self._http.stop()
             await self._inbound.drain(DRAIN_S)
             await self._scheduler.drain(DRAIN_S)
             for task in tasks:
@@ -268,6 +274,8 @@ class App:
             self._inbound.reload(config, acceptor, settings.directory, self._users, settings.tls)
             self._scheduler.reload(config, Resolver(config.dns, self._clock), settings.directory)
             self._control.update(self._admin(settings))
+            if self._http is not None:
+                self._http.update(self._admin(settings))
             self._events.config_reloaded()
             service.notify(f"READY=1\nSTATUS=serving {config.hostname}")
             return notes

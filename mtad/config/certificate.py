@@ -33,6 +33,17 @@ def examine(cert: str, key: str, hostname: str, findings: Findings, now: float) 
         findings.error("tls.key", f"{key} has a passphrase", "a service needs a key without one")
 
 
+def expires_at(cert: str) -> float | None:
+    """When the certificate that is in use ends to be valid. None when the file cannot be read any more."""
+    from cryptography import x509
+
+    try:
+        with open(cert, "rb") as file:
+            return _timestamp(x509.load_pem_x509_certificates(file.read(1 << 20))[0])
+    except (OSError, ValueError):
+        return None
+
+
 def _no_password() -> str:
     # Else OpenSSL asks on the terminal.
     raise ValueError("the key has a passphrase")
