@@ -24,6 +24,9 @@ RECIPIENTS_MAX = 10_000  # of one mail, after aliases
 LOOP = Reply(554, "5.4.6", "Too many hops: this mail is in a loop", stage="final")
 TOO_MANY_TARGETS = Reply(452, "4.5.3", "Too many recipients after aliases", stage="final")
 
+# Programs of this host: they write login names for addresses.
+_HERE = frozenset({"local", "maildrop"})
+
 # What a submitter may write and nobody else may see or believe (RFC 5322 3.6.3, RFC 5321 4.4).
 _ALL_STATES = ("ready", "active", "deferred", "held", "done", "failed", "trashed")
 _PRIVATE = frozenset({b"bcc", b"resent-bcc", b"return-path", b"content-length"})
@@ -74,7 +77,7 @@ class Acceptor:
         signs = policy.standing(peer, self._trusted) != "stranger"
 
         def keys_for(head: bytes) -> tuple[SigningKey, ...]:
-            return self._keys_for(head, sender) if signs else ()
+            return self._keys_for(head, sender, bare=peer.source in _HERE) if signs else ()
 
         return Spool(self._config.paths.spool, self._config.limits.header_size_bytes, self._ids.new, keys_for)
 
@@ -127,16 +130,23 @@ class Acceptor:
         head = received.head
         if peer.source != "smtp":  # fresh from its author's side: ours to complete (RFC 6409 8)
             head = headers.remove(head, _PRIVATE)
+            if peer.source in _HERE:
+                head = stamps.qualify(head, self._config.domains[0])
             head = stamps.missing(head, envelope.sender, hostname, received.id, at) + head
         if received.keys:
             head = sign_all(received.keys, head, received.body_hash, int(self._stamp_clock())) + head
         return stamps.received(envelope, peer, hostname, received.id, at) + head
 
-    def _keys_for(self, head: bytes, sender: str) -> tuple[SigningKey, ...]:
-        """All active keys of the author's domain, if it is ours (RFC 6376: the author is in From)."""
+    def _keys_for(self, head: bytes, sender: str, *, bare: bool) -> tuple[SigningKey, ...]:
+        """All active keys of the author's domain, if it is ours (RFC 6376: the author is in From). `bare`: a login name
+        without a domain is one of ours."""
         authors = headers.first_addresses(head, b"from") if headers.has(head, b"from") else [sender]
         try:
-            domain = mail_address.domain_of(authors[0]) if authors else ""
+            author = authors[0] if authors else ""
+            if bare and author and "@" not in author:
+                domain = self._config.domains[0]
+            else:
+                domain = mail_address.domain_of(author)
         except mail_address.AddressError:
             return ()
         return self._keys.keys(domain) if domain and self._directory.ours(domain) else ()
@@ -166,5 +176,5 @@ class Acceptor:
     def _now_text(self) -> str:
         now = self._stamp_clock()
         if self._date[0] != int(now):
-            self._date = (int(now), stamps.date(now))
+            self._date = (int(now), headers.date(now))
         return self._date[1]

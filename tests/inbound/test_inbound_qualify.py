@@ -8,7 +8,10 @@ from mtad.inbound.stamps import qualify
 @pytest.mark.parametrize(
     ("head", "qualified"),
     [
-        (b"From: root (Cron Daemon)\r\nTo: root\r\n\r\n", b"From: Cron Daemon <root@a.test>\r\nTo: root@a.test\r\n\r\n"),
+        (
+            b"From: root (Cron Daemon)\r\nTo: root\r\n\r\n",
+            b"From: Cron Daemon <root@a.test>\r\nTo: root@a.test\r\n\r\n",
+        ),
         (b"To: x@b.test, bob,\r\n c\r\n\r\n", b"To: x@b.test,\r\n\tbob@a.test,\r\n\tc@a.test\r\n\r\n"),
         (b'From: "O\'B, x" <www-data>\r\n\r\n', b'From: "O\'B, x" <www-data@a.test>\r\n\r\n'),
         (b'From: "a\\"b" <bob>\r\n\r\n', b'From: "a\\"b" <bob@a.test>\r\n\r\n'),
