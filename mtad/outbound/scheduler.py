@@ -80,14 +80,14 @@ class Scheduler:
         self._active = 0
         self._more = False  # the last call to the store brought as much as we had room for
         self._wakeup = asyncio.Event()
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._use(config, resolver, directory)
 
     async def run(self) -> None:
         """Returns after `drain` was called; a failure of a job or of the store never ends it."""
         renewing = asyncio.create_task(self._renew())
         try:
-            while not self._stopping:
+            while not self._stopping.is_set():
                 self._wakeup.clear()
                 try:
                     wait_s = await self._fill()
@@ -121,7 +121,7 @@ class Scheduler:
 
     async def drain(self, timeout_s: float) -> None:
         """Lease nothing more and let what runs end; after `timeout_s` cut the rest, which goes out after a restart."""
-        self._stopping = True
+        self._stopping.set()
         self._ready.clear()
         for lane in self._lanes.values():
             lane.waiting.clear()
@@ -149,12 +149,14 @@ class Scheduler:
     async def _fill(self) -> float:
         """Lease while there is room and something due. How long to wait for a wake-up at most."""
         limits = self._config.delivery
-        while not self._stopping and (room := self._room()) > 0:
+        while not self._stopping.is_set() and (room := self._room()) > 0:
             for lane in self._lanes.values():
                 lane.skipped = len(lane.waiting) >= limits.max_per_domain
             skip = frozenset([domain for domain, lane in self._lanes.items() if lane.skipped])
             now = self._clock()
             jobs = await self._store.lease(now, now + LEASE_S, room, skip)
+            if self._stopping.is_set():
+                break  # drain does not know of these; their leases end with the daemon
             for job in jobs:
                 self._take(job)
             leased = sum([len(job.recipients) for job in jobs])
@@ -302,6 +304,8 @@ class Scheduler:
             return
         for recipient, attempt in zip(after, attempts, strict=True):
             self._events.attempt(job.message, recipient, attempt, recipient.state)
+            if recipient.last is not attempt.reply:
+                self._events.expired(job.message, recipient)
         for report in spawn:
             self._events.report_made(job.message.id, report.message.id, report.recipients[0].address)
         if spawn:
