@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from mtad.accounts.users import StoredUser
-from mtad.inbound import policy
+from mtad.inbound import policy, words
 from mtad.inbound.auth import AUTH_FAILED, Credentials, Exchange, Step
 from mtad.inbound.host import Host
 from mtad.inbound.spool import Spool
@@ -28,46 +28,6 @@ AUTH_LINE_MAX = 12288  # RFC 4954 4
 ENDLESS_LINE = 1 << 20  # a line of this length is no mistake: the connection ends
 JUNK_MAX = 100  # commands that bring no mail forward, between two mails (RSET, NOOP, VRFY ...)
 AUTH_FAILURES_MAX = 3
-
-_OK = Reply(250, "2.0.0", "OK").wire()
-_SENDER_OK = Reply(250, "2.1.0", "Sender OK").wire()
-_RECIPIENT_OK = Reply(250, "2.1.5", "Recipient OK").wire()
-_GO_AHEAD = b"354 End data with <CR><LF>.<CR><LF>\r\n"
-_READY_FOR_TLS = Reply(220, "2.0.0", "Ready to start TLS").wire()
-_AUTHENTICATED = Reply(235, "2.7.0", "Authentication succeeded").wire()
-_BYE = Reply(221, "2.0.0", "Bye").wire()
-_HELP = Reply(214, "2.0.0", "See RFC 5321").wire()
-_VRFY = Reply(252, "2.1.5", "Cannot VRFY, but will take mail for it and try").wire()
-
-_LOCAL_ERROR = LOCAL_ERROR.wire()
-_UNKNOWN = Reply(500, "5.5.2", "Unknown command").wire()
-_UNSUPPORTED = Reply(502, "5.5.1", "Command not implemented").wire()
-_NO_CRLF = Reply(500, "5.5.2", "Lines end with CR LF").wire()
-_TOO_LONG = Reply(500, "5.5.2", "Line too long").wire()
-_CONTROLS = Reply(501, "5.5.2", "Control characters or invalid UTF-8 in a command").wire()
-_NO_ARGUMENT = Reply(501, "5.5.4", "This command takes no argument").wire()
-_NEEDS_NAME = Reply(501, "5.5.4", "Say your name: EHLO name").wire()
-_MAIL_SYNTAX = Reply(501, "5.5.4", "Syntax: MAIL FROM:<address> [parameters]").wire()
-_RCPT_SYNTAX = Reply(501, "5.5.4", "Syntax: RCPT TO:<address> [parameters]").wire()
-_EHLO_FIRST = Reply(503, "5.5.1", "Send EHLO first").wire()
-_MAIL_FIRST = Reply(503, "5.5.1", "Send MAIL first").wire()
-_SECOND_MAIL = Reply(503, "5.5.1", "Sender already given").wire()
-_NO_RECIPIENTS = Reply(554, "5.5.1", "No valid recipients").wire()
-_TLS_FIRST = Reply(530, "5.7.0", "Must issue STARTTLS first").wire()
-_AUTH_FIRST = Reply(530, "5.7.0", "Authentication required").wire()
-_AUTH_NEEDS_TLS = Reply(538, "5.7.11", "Encryption required for authentication").wire()
-_AUTH_TWICE = Reply(503, "5.5.1", "Already authenticated").wire()
-_AUTH_IN_MAIL = Reply(503, "5.5.1", "AUTH is not allowed inside a mail transaction").wire()
-_AUTH_LINE_TOO_LONG = Reply(500, "5.5.6", "Authentication line too long").wire()
-_TLS_TWICE = Reply(503, "5.5.1", "TLS is already active").wire()
-
-_MAILBOX_BAD = 501
-_TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients", stage="rcpt")
-_NEEDS_UTF8 = Reply(553, "5.6.7", "A non-ASCII address needs SMTPUTF8", stage="mail")
-_TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors, closing", stage="command")
-_TOO_MUCH_JUNK = Reply(421, "4.7.0", "Too many commands without a mail, closing", stage="command")
-_NOT_MAIL = Reply(502, "5.7.0", "This is a mail server, closing", stage="command")
-_AUTH_UNAVAILABLE = Reply(454, "4.7.0", "Temporary authentication failure", stage="auth")
 
 _NOT_OFFERED = ("BDAT", "ETRN", "EXPN", "LHLO", "SAML", "SEND", "SOML", "TURN", "XCLIENT", "XFORWARD")
 _HTTP = ("CONNECT", "GET", "HEAD", "OPTIONS", "POST", "PUT")
@@ -195,33 +155,33 @@ class Conversation:
         if not self._skipped:
             if self._auth is not None:
                 self._auth = None
-                replies.append(self._fault(_AUTH_LINE_TOO_LONG))
+                replies.append(self._fault(words.AUTH_LINE_TOO_LONG))
             else:
-                replies.append(self._fault(_TOO_LONG))
+                replies.append(self._fault(words.TOO_LONG))
         self._skipped += octets
         if self._skipped > ENDLESS_LINE and not self.closing:
-            replies.append(self._end(_TOO_MANY_ERRORS))
+            replies.append(self._end(words.TOO_MANY_ERRORS))
 
     def _line(self, line: bytes) -> bytes:
         if line[-2:] != b"\r\n":
-            return self._fault(_NO_CRLF)
+            return self._fault(words.NO_CRLF)
         try:
             text = line[:-2].decode()
         except UnicodeDecodeError:
-            return self._fault(_CONTROLS)
+            return self._fault(words.CONTROLS)
         if self._auth is not None:
             return self._auth_step(self._auth.answer(text))
         if not text.isprintable() and any(ord(char) < 32 or 127 <= ord(char) < 160 for char in text):
-            return self._fault(_CONTROLS)
+            return self._fault(words.CONTROLS)
         verb, _, argument = text.partition(" ")
         method = self._VERBS.get(verb) or self._VERBS.get(verb.upper())
         if method is None:
-            return self._fault(_UNKNOWN)
+            return self._fault(words.UNKNOWN)
         try:
             return method(self, argument.strip(" ") if argument else "")
         except Exception as exc:  # noqa: BLE001  (a bug costs this command, not the connection; the peer may try again)
             self._host.events.internal_error(f"smtp {method.__name__}", exc)
-            return self._fault(_LOCAL_ERROR)
+            return self._fault(words.FAILED)
 
     # Endings and errors
 
@@ -229,7 +189,7 @@ class Conversation:
         """The peer's mistake: too many of them end the connection."""
         self._errors += 1
         if self._errors >= self._host.limits.errors:
-            return self._end(_TOO_MANY_ERRORS)
+            return self._end(words.TOO_MANY_ERRORS)
         return reply
 
     def _end(self, reply: Reply) -> bytes:
@@ -247,7 +207,7 @@ class Conversation:
 
     def _junk_command(self, reply: bytes) -> bytes:
         self._junk += 1
-        return reply if self._junk <= JUNK_MAX else self._end(_TOO_MUCH_JUNK)
+        return reply if self._junk <= JUNK_MAX else self._end(words.TOO_MUCH_JUNK)
 
     def _reset(self) -> None:
         self._mail = None
@@ -268,64 +228,64 @@ class Conversation:
 
     def _hello(self, name: str, *, esmtp: bool) -> bytes:
         if not name:
-            return self._fault(_NEEDS_NAME)
+            return self._fault(words.NEEDS_NAME)
         self._reset()
         self.peer = replace(self.peer, helo=name[:255], esmtp=esmtp)
         return self._host.ehlo(self.peer) if esmtp else self._junk_command(self._host.helo)
 
     def smtp_NOOP(self, _argument: str) -> bytes:  # noqa: N802
-        return self._junk_command(_OK)
+        return self._junk_command(words.OK)
 
     def smtp_RSET(self, argument: str) -> bytes:  # noqa: N802
         if argument:
-            return self._fault(_NO_ARGUMENT)
+            return self._fault(words.NO_ARGUMENT)
         self._reset()
-        return self._junk_command(_OK)
+        return self._junk_command(words.OK)
 
     def smtp_QUIT(self, argument: str) -> bytes:  # noqa: N802
         if argument:
-            return self._fault(_NO_ARGUMENT)
+            return self._fault(words.NO_ARGUMENT)
         self._reset()
         self.closing = True
-        return _BYE
+        return words.BYE
 
     def smtp_HELP(self, _argument: str) -> bytes:  # noqa: N802
-        return self._junk_command(_HELP)
+        return self._junk_command(words.HELP)
 
     def smtp_VRFY(self, _argument: str) -> bytes:  # noqa: N802
-        return self._junk_command(_TLS_FIRST if self._gate() is _TLS_FIRST else _VRFY)
+        return self._junk_command(words.TLS_FIRST if self._gate() is words.TLS_FIRST else words.VRFY)
 
     def smtp_STARTTLS(self, argument: str) -> bytes:  # noqa: N802
         if argument:
-            return self._fault(_NO_ARGUMENT)
+            return self._fault(words.NO_ARGUMENT)
         if self.peer.tls:
-            return self._fault(_TLS_TWICE)
+            return self._fault(words.TLS_TWICE)
         if not self._host.offers_tls(self.peer):
-            return self._fault(_UNSUPPORTED)
+            return self._fault(words.UNSUPPORTED)
         self.starttls = True
-        return _READY_FOR_TLS
+        return words.READY_FOR_TLS
 
     def unsupported(self, _argument: str) -> bytes:
         """A verb that RFCs define and we do not offer."""
-        return self._fault(_UNSUPPORTED)
+        return self._fault(words.UNSUPPORTED)
 
     def not_mail(self, _argument: str) -> bytes:
         """A browser was sent here (cross-protocol attack): say no more than needed."""
-        return self._end(_NOT_MAIL)
+        return self._end(words.NOT_MAIL)
 
     # AUTH
 
     def smtp_AUTH(self, arguments: str) -> bytes:  # noqa: N802
         if self.peer.source not in ("submission", "submissions"):
-            return self._fault(_UNSUPPORTED)
+            return self._fault(words.UNSUPPORTED)
         if not self.peer.tls:
-            return self._fault(_AUTH_NEEDS_TLS)
+            return self._fault(words.AUTH_NEEDS_TLS)
         if not self.peer.helo or not self.peer.esmtp:
-            return self._fault(_EHLO_FIRST)
+            return self._fault(words.EHLO_FIRST)
         if self.peer.user:
-            return self._fault(_AUTH_TWICE)
+            return self._fault(words.AUTH_TWICE)
         if self._mail is not None:
-            return self._fault(_AUTH_IN_MAIL)
+            return self._fault(words.AUTH_IN_MAIL)
         exchange = Exchange()
         self._auth = exchange
         return self._auth_step(exchange.start(arguments))
@@ -354,19 +314,19 @@ class Conversation:
             pass  # such a name cannot exist
         except Exception as exc:  # noqa: BLE001  (unknown failure is temporary)
             self._host.events.internal_error("auth", exc)
-            return _AUTH_UNAVAILABLE.wire()
+            return words.AUTH_UNAVAILABLE.wire()
         if user is None:
             return self._auth_failed(claim.name, claim.mechanism)
         self.peer = replace(self.peer, user=user.name)
         self._who = policy.standing(self.peer, self._host.trusted)
         self._host.events.auth_ok(self.peer, user.name)
-        return _AUTHENTICATED
+        return words.AUTHENTICATED
 
     def _auth_failed(self, name: str, mechanism: str) -> bytes:
         self._host.events.auth_failed(self.peer, name, mechanism)
         self._auth_failures += 1
         if self._auth_failures >= AUTH_FAILURES_MAX:
-            return self._end(_TOO_MANY_ERRORS)
+            return self._end(words.TOO_MANY_ERRORS)
         return self._fault(AUTH_FAILED.wire())
 
     # One mail
@@ -376,12 +336,12 @@ class Conversation:
         match self.peer.source:
             case "submission" | "submissions":
                 if not self.peer.tls:
-                    return _TLS_FIRST
+                    return words.TLS_FIRST
                 if not self.peer.helo:
-                    return _EHLO_FIRST
-                return None if self.peer.user else _AUTH_FIRST
+                    return words.EHLO_FIRST
+                return None if self.peer.user else words.AUTH_FIRST
             case "smtp":
-                return None if self.peer.helo else _EHLO_FIRST
+                return None if self.peer.helo else words.EHLO_FIRST
             case _:
                 return None  # programs of this host, whom the socket or the file names
 
@@ -390,9 +350,9 @@ class Conversation:
         if closed is not None:
             return self._fault(closed)
         if self._mail is not None:
-            return self._fault(_SECOND_MAIL)
+            return self._fault(words.SECOND_MAIL)
         if argument[:5].upper() != "FROM:":
-            return self._fault(_MAIL_SYNTAX)
+            return self._fault(words.MAIL_SYNTAX)
         try:
             sender, parameters = self._path(argument[5:])
             mail = mail_params(parameters, size_max=self._host.limits.message_size_bytes)
@@ -401,7 +361,7 @@ class Conversation:
         except Refused as refused:
             return self._refuse("mail", refused.reply, argument[5:])
         if not mail.smtputf8 and not sender.isascii():
-            return self._refuse("mail", _NEEDS_UTF8, sender)
+            return self._refuse("mail", words.NEEDS_UTF8, sender)
         try:
             refusal = policy.judge_mail(self._who, self.peer, sender, self._host.directory.expand)
         except Refused as refused:  # an alias that cannot be followed
@@ -410,32 +370,32 @@ class Conversation:
             return self._refuse("mail", refusal, sender)
         self._mail = mail
         self._sender = sender
-        return _SENDER_OK
+        return words.SENDER_OK
 
     def smtp_RCPT(self, argument: str) -> bytes:  # noqa: N802
         mail = self._mail
         if mail is None:
-            return self._fault(_MAIL_FIRST)
+            return self._fault(words.MAIL_FIRST)
         if argument[:3].upper() != "TO:":
-            return self._fault(_RCPT_SYNTAX)
+            return self._fault(words.RCPT_SYNTAX)
         try:
             address, parameters = self._path(argument[3:])
             if not address:
-                return self._fault(_RCPT_SYNTAX)
+                return self._fault(words.RCPT_SYNTAX)
             params = rcpt_params(parameters)
         except mail_address.AddressError as error:
             return self._bad_address("rcpt", error, argument[3:])
         except Refused as refused:
             return self._refuse("rcpt", refused.reply, argument[3:])
         if not mail.smtputf8 and not address.isascii():
-            return self._refuse("rcpt", _NEEDS_UTF8, address)
+            return self._refuse("rcpt", words.NEEDS_UTF8, address)
         if len(self._rcpts) >= self._host.limits.recipients:
-            return self._refuse("rcpt", _TOO_MANY_RECIPIENTS, address)
+            return self._refuse("rcpt", words.TOO_MANY_RECIPIENTS, address)
         refusal = policy.judge_rcpt(self._who, self.peer, address, self._host.directory.resolve(address))
         if refusal is not None:
             return self._refuse("rcpt", refusal, address)
         self._rcpts.append(Rcpt(address, params.notify, params.orcpt))
-        return _RECIPIENT_OK
+        return words.RECIPIENT_OK
 
     def _path(self, text: str) -> tuple[str, str]:
         """The address and the parameters. Local programs may leave the domain away, everyone may say <postmaster>."""
@@ -446,20 +406,20 @@ class Conversation:
         return (f"postmaster@{self._host.domain}" if address == "postmaster" else address), parameters
 
     def _bad_address(self, stage: str, error: mail_address.AddressError, said: str) -> bytes:
-        reply = Reply(_MAILBOX_BAD if error.status == "5.1.3" else 553, error.status, str(error), stage=stage)
+        reply = Reply(501 if error.status == "5.1.3" else 553, error.status, str(error), stage=stage)
         self._host.events.refused(self.peer, stage, reply, said)
         return self._fault(reply.wire())
 
     def smtp_DATA(self, argument: str) -> bytes:  # noqa: N802
         if argument:
-            return self._fault(_NO_ARGUMENT)
+            return self._fault(words.NO_ARGUMENT)
         if self._mail is None:
-            return self._fault(_MAIL_FIRST)
+            return self._fault(words.MAIL_FIRST)
         if not self._rcpts:
-            return self._fault(_NO_RECIPIENTS)
+            return self._fault(words.NO_RECIPIENTS)
         self._spool = self._host.acceptor.spool(self.peer, self._sender)
         self._decoder = DataDecoder(self._host.limits.message_size_bytes)
-        return _GO_AHEAD
+        return words.GO_AHEAD
 
     def _take_content(self, chunk: bytes, replies: list[bytes]) -> bytes | None:
         """Octets of the mail. What follows its end, or None while it goes on."""

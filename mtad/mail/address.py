@@ -123,6 +123,7 @@ def same(a: str, b: str) -> bool:
     return a == b or fold(a) == fold(b)
 
 
+@lru_cache(maxsize=4096)  # the path of one mail asks nine times
 def fold(address: str) -> str:
     """The key by which addresses are compared: local part in NFC and lower case, domain as A-labels.
 
