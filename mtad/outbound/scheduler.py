@@ -13,7 +13,7 @@ from mtad.accounts.directory import Directory
 from mtad.config import Config
 from mtad.dns.resolver import Resolver
 from mtad.events import Events
-from mtad.mail.envelope import Attempt, Clock, Content, Job, NewMessage, Recipient
+from mtad.mail.envelope import Attempt, Clock, Content, Job, NewMessage, Recipient, State
 from mtad.mail.ident import Ids
 from mtad.mail.reply import LOCAL_ERROR
 from mtad.outbound import bounce
@@ -73,7 +73,7 @@ class Scheduler:
         self._rng = rng
         self._ids = ids
         self._executor = ThreadPoolExecutor(THREADS, "delivery")
-        self._transport = Transport(config, self._executor, tls_context, timeouts)
+        self._transport = Transport(config, self._executor, tls_context, timeouts, events.tls_failed)
         self._leased: dict[tuple[str, int, int], _Running] = {}
         self._lanes: dict[str, _Lane] = {}
         self._ready: deque[_Running] = deque()  # admitted, wait for a worker
@@ -125,6 +125,7 @@ class Scheduler:
         self._ready.clear()
         for lane in self._lanes.values():
             lane.waiting.clear()
+        self._leased = {key: running for key, running in self._leased.items() if running.task is not None}
         self.wake()
         tasks = [running.task for running in self._leased.values() if running.task is not None]
         if tasks:
@@ -213,12 +214,14 @@ class Scheduler:
             await asyncio.sleep(LEASE_S / 6)
             for key, running in list(self._leased.items()):
                 until = self._clock() + LEASE_S
-                if running.until > until - LEASE_S / 2 or key not in self._leased:
+                if key not in self._leased or running.until > until - LEASE_S / 2:
                     continue
                 try:
                     kept = await self._store.renew(running.job, until)
                 except StoreError as error:
                     self._events.store_trouble(str(error))
+                    continue
+                if key not in self._leased:
                     continue
                 if kept:
                     running.until = until
@@ -286,7 +289,13 @@ class Scheduler:
             bounce.due(job.message, old, new, promised=new.n in promised)
             for old, new in zip(job.recipients, after, strict=True)
         ):
-            spawn = await self._reports(job, tried, after, now)
+            try:
+                spawn = await self._reports(job, tried, after, now)
+            except Exception as error:  # noqa: BLE001  (no failure without its report: those wait)
+                self._events.internal_error("bounce", error)
+                after = [
+                    self._without_report(old, new, job, now) for old, new in zip(job.recipients, after, strict=True)
+                ]
         faults.point("deliver.after_250")
         settlement = Settlement(job, attempts, after, spawn)
         wait_s = 0.1
@@ -317,6 +326,11 @@ class Scheduler:
         if retry.warning_due(after, job.message.accepted_at, now, limits):
             after = replace(after, warned_at=now)
         return after
+
+    def _without_report(self, before: Recipient, after: Recipient, job: Job, now: float) -> Recipient:
+        if after.state is State.FAILED:
+            after = retry.settle(before, LOCAL_ERROR, now, self._config.delivery, job.message.expires_at, self._rng)
+        return replace(after, warned_at=before.warned_at)
 
     async def _reports(self, job: Job, tried: Tried, after: Sequence[Recipient], now: float) -> Sequence[NewMessage]:
         try:

@@ -44,7 +44,8 @@ class _Slots:
 
 
 class Transport:
-    """All SMTP and LMTP connections of the daemon. `tls_context` gives the context of a mode (may, encrypt, verify)."""
+    """All SMTP and LMTP connections of the daemon. `tls_context` gives the context of a mode (may, encrypt, verify);
+    `tls_failed` is told (relay, cause) of every handshake that failed, also where it then goes on in clear."""
 
     def __init__(
         self,
@@ -52,11 +53,13 @@ class Transport:
         executor: Executor,
         tls_context: Callable[[Mode], ssl.SSLContext],
         timeouts: Timeouts | None = None,
+        tls_failed: Callable[[str, str], None] = lambda relay, cause: None,
     ) -> None:
         self._config = config
         self._executor = executor
         self._tls_context = tls_context
         self._timeouts = timeouts or Timeouts()
+        self._tls_failed = tls_failed
         self._contexts: dict[Mode, ssl.SSLContext] = {}
         self._slots: dict[Key, _Slots] = {}
         self._idle = 0
@@ -224,6 +227,7 @@ class Transport:
         except TimeoutError:
             raise Refused(_no_answer("Connection timed out", "")) from None
         except (ssl.SSLError, ValueError) as error:
+            self._tls_failed(host.relay, repr(error))
             raise Refused(_tls_failed(error)) from None
         except OSError as error:
             words = os.strerror(error.errno) if error.errno else "Connection failed"
@@ -243,6 +247,7 @@ class Transport:
                 ssl_handshake_timeout=self._timeouts.connect_s,
             )
         except (OSError, ValueError) as error:  # ssl.SSLError and TimeoutError are OSErrors
+            self._tls_failed(host.relay, repr(error))
             if remote.tls == "may":
                 return False
             raise Refused(_tls_failed(error)) from None

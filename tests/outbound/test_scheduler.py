@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import ssl
 import subprocess
 import sys
 import time
@@ -167,7 +168,7 @@ async def test_what_waited_before_the_start_goes_out(tmp_path):
 
 @pytest.mark.parametrize(("workers", "cap", "domains"), [(1, 1, 1), (1, 5, 7), (4, 1, 3), (5, 5, 1), (20, 3, 40)])
 async def test_limits_hold_and_nothing_is_left(tmp_path, workers, cap, domains):
-    settings = {"workers": workers, "max_per_domain": cap, "interval_s": 0.05}
+    settings = {"workers": workers, "max_per_domain": cap, "interval_s": 60.0}
     async with serving(Peer()) as peer, house(tmp_path, routes=to(peer.port), **settings) as made:
         for n in range(150):
             await made.put(f"b@y{n % domains}.test")
@@ -414,6 +415,35 @@ async def test_what_nobody_thought_of_is_temporary(tmp_path):
         assert any("RuntimeError: a bug" in line for line in made.lines)
 
 
+async def test_no_failure_without_its_report(tmp_path):
+    """The bug is in the directory, which is asked where the report goes; who got the mail is not asked again."""
+
+    class Broken:
+        def expand(self, address):
+            raise RuntimeError("a bug")
+
+    async with serving(Peer(says={"RCPT TO:<b@": "550 5.1.1 who?"})) as peer:
+        async with house(tmp_path, routes=to(peer.port)) as made:
+            made.directory = Broken()
+            async with running(made):
+                name = await made.put("b@y.test", "c@y.test")
+                made.scheduler.wake()
+                rows = await made.settled(name)
+            assert [row.state for row in rows] == [State.READY, State.DONE]
+            assert len(peer.mails) == 1
+            assert any("internal error in bounce" in line for line in made.lines)
+
+
+async def test_a_broken_handshake_is_told(tmp_path):
+    async with serving(Peer(tls=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))) as peer:
+        async with house(tmp_path, routes=to(peer.port)) as made, running(made):
+            name = await made.put("b@y.test")
+            made.scheduler.wake()
+            [row] = await made.settled(name)
+            assert row.state == State.DONE
+            assert any("TLS failed" in line for line in made.lines)
+
+
 async def test_drain_lets_what_runs_end(tmp_path):
     gate = asyncio.Event()
     async with serving(Peer(gate=gate)) as peer, house(tmp_path, routes=to(peer.port)) as made:
@@ -464,7 +494,7 @@ async def test_a_slow_domain_does_not_hold_up_the_others(tmp_path):
     slow = Peer(gate=gate)
     async with serving(slow), serving(Peer()) as fast:
         routes = (RouteRule("slow.test", Target("smtp", "127.0.0.1", slow.port)), *to(fast.port))
-        settings = {"workers": 6, "max_per_domain": 2, "interval_s": 0.05}
+        settings = {"workers": 6, "max_per_domain": 2, "interval_s": 60.0}
         async with house(tmp_path, routes=routes, **settings) as made:
             for _ in range(60):
                 await made.put("b@slow.test")
