@@ -231,7 +231,7 @@ class Conversation:
             return self._fault(words.NEEDS_NAME)
         self._reset()
         self.peer = replace(self.peer, helo=name[:255], esmtp=esmtp)
-        return self._host.ehlo(self.peer) if esmtp else self._junk_command(self._host.helo)
+        return self._junk_command(self._host.ehlo(self.peer) if esmtp else self._host.helo)
 
     def smtp_NOOP(self, _argument: str) -> bytes:  # noqa: N802
         return self._junk_command(words.OK)
