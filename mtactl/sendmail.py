@@ -23,9 +23,8 @@ EX_DATAERR, EX_NOUSER, EX_NOHOST, EX_UNAVAILABLE, EX_SOFTWARE = 65, 67, 68, 69, 
 EX_TEMPFAIL, EX_NOPERM = 75, 77
 
 CHUNK = 64 * 1024
-HELD = (
-    1024 * 1024
-)  # of a mail is read before the daemon is asked: what fits can be replayed. Also the limit of a header
+HELD = 1024 * 1024  # octets read before the daemon is asked: what fits can be replayed. Also the limit of a header
+RECIPIENTS_MAX = 10_000  # what the daemon takes from a program of its host (inbound.conversation)
 GROUP = 32 * 1024  # octets of commands in flight: less than a socket buffer, so that neither side can block the other
 REPLY_MAX = 64 * 1024
 COMMAND_S = 120.0
@@ -158,6 +157,8 @@ def send(options: Options) -> int:
         if bad:
             return bad
         raise Failure(EX_USAGE, "no recipients in the header")
+    if len(good) > RECIPIENTS_MAX:
+        raise Failure(EX_USAGE, f"{len(good)} recipients: one mail takes {RECIPIENTS_MAX} at most")
 
     sender = _sender(options)
     start = b"".join(fields)

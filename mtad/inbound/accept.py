@@ -20,6 +20,7 @@ from mtad.queue import files
 from mtad.queue.store import Selector, Store, StoreError
 
 RECIPIENTS_MAX = 10_000  # of one mail, after aliases
+RECIPIENTS_MAX_HERE = 100_000  # the same for programs of this host, who may have been told 0 already
 
 LOOP = Reply(554, "5.4.6", "Too many hops: this mail is in a loop", stage="final")
 TOO_MANY_TARGETS = Reply(452, "4.5.3", "Too many recipients after aliases", stage="final")
@@ -88,7 +89,7 @@ class Acceptor:
         try:
             if headers.count_received(received.head) > self._config.limits.received:
                 raise Refused(LOOP)
-            recipients = tuple(self._recipients(envelope, message_id, now))
+            recipients = tuple(self._recipients(envelope, peer, message_id, now))
         except Refused as refused:
             if isinstance(received.body, str):
                 files.delete(self._config.paths.spool, (message_id,))
@@ -151,15 +152,16 @@ class Acceptor:
             return ()
         return self._keys.keys(domain) if domain and self._directory.ours(domain) else ()
 
-    def _recipients(self, envelope: Envelope, message_id: str, now: float) -> Iterator[Recipient]:
+    def _recipients(self, envelope: Envelope, peer: Peer, message_id: str, now: float) -> Iterator[Recipient]:
         """One row per final address. Aliases can name an address twice: it gets one mail."""
+        limit = RECIPIENTS_MAX_HERE if peer.source in _HERE else RECIPIENTS_MAX
         seen: set[str] = set()
         for rcpt in envelope.recipients:
             for target in self._directory.expand(rcpt.address) or (rcpt.address,):
                 key = mail_address.fold(target)
                 if key in seen:
                     continue
-                if len(seen) == RECIPIENTS_MAX:
+                if len(seen) == limit:
                     raise Refused(TOO_MANY_TARGETS)
                 seen.add(key)
                 yield Recipient(

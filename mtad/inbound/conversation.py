@@ -28,6 +28,7 @@ AUTH_LINE_MAX = 12288  # RFC 4954 4
 ENDLESS_LINE = 1 << 20  # a line of this length is no mistake: the connection ends
 JUNK_MAX = 100  # commands that bring no mail forward, between two mails (RSET, NOOP, VRFY ...)
 AUTH_FAILURES_MAX = 3
+RECIPIENTS_MAX_HERE = 10_000  # of one mail from a program of this host; sendmail knows the number too
 
 _NOT_OFFERED = ("BDAT", "ETRN", "EXPN", "LHLO", "SAML", "SEND", "SOML", "TURN", "XCLIENT", "XFORWARD")
 _HTTP = ("CONNECT", "GET", "HEAD", "OPTIONS", "POST", "PUT")
@@ -389,7 +390,8 @@ class Conversation:
             return self._refuse("rcpt", refused.reply, argument[3:])
         if not mail.smtputf8 and not address.isascii():
             return self._refuse("rcpt", words.NEEDS_UTF8, address)
-        if len(self._rcpts) >= self._host.limits.recipients:
+        limit = RECIPIENTS_MAX_HERE if self._who == "local" else self._host.limits.recipients
+        if len(self._rcpts) >= limit:
             return self._refuse("rcpt", words.TOO_MANY_RECIPIENTS, address)
         refusal = policy.judge_rcpt(self._who, self.peer, address, self._host.directory.resolve(address))
         if refusal is not None:
