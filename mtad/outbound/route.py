@@ -66,11 +66,16 @@ Plan = Remote | Maildir | Discard | Reply
 
 
 def rule_for(domain: str, config: Config) -> RouteRule | Reply | None:
-    """The first route that matches, else local delivery of our own domains, else None: by MX."""
+    """The first route that matches, else local delivery of our own domains, else None: by MX.
+
+    The plain "*" of a smarthost leaves our own domains to local delivery: mail for this host must not leave it.
+    """
+    ours = domain in config.domains
+    here = ours and config.local.deliver is not None
     for rule in config.delivery.routes:
-        if rule.match == "*" or fnmatchcase(domain, rule.match):
+        if not here if rule.match == "*" else fnmatchcase(domain, rule.match):
             return rule
-    if domain in config.domains:
+    if ours:
         if config.local.deliver is None:
             return Reply(451, "4.3.5", "No delivery is configured for this domain")
         return RouteRule(domain, config.local.deliver)
