@@ -91,7 +91,7 @@ KEYS: tuple[Key, ...] = (
     Key("delivery.delay_warning", "duration", '"4h"', "When the sender is told of a delay; 0 is never.", parse.duration,
         "delay_warning_s"),
     Key("delivery.route.match", "domain pattern", "(required)", 'The recipient\'s domain; * and ? stand for anything,'
-        ' "*" is all.', parse.domain_glob, "match"),
+        ' "*" alone is every domain but our own.', parse.domain_glob, "match"),
     Key("delivery.route.to", "target", "(required)", "smtp:// smtps:// lmtp:// lmtp:///path.sock maildir:///path/%u"
         " reject: discard:; a user for sign-in goes before the host, as smtp://user@host:587.", parse.target, "to"),
     Key("delivery.route.password_file", "path", '""', "File that holds the password of that user, readable by the"

@@ -1,5 +1,6 @@
 import os
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -36,6 +37,11 @@ def test_the_first_matching_rule_then_our_domains_then_mx():
         "m", ("own.test",), CONFIG.paths, delivery=Delivery(routes=(RouteRule("*", Target("discard")),))
     )
     assert route.rule_for("own.test", everything).to.scheme == "discard"
+    with_mailboxes = replace(everything, local=CONFIG.local)
+    assert route.rule_for("own.test", with_mailboxes).to.scheme == "maildir"
+    assert route.rule_for("b.test", with_mailboxes).to.scheme == "discard"
+    named = replace(with_mailboxes, delivery=Delivery(routes=(RouteRule("own.*", Target("discard")),)))
+    assert route.rule_for("own.test", named).to.scheme == "discard"
 
 
 def test_our_domain_without_local_delivery_waits_for_the_operator():
