@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
-from typing import Literal, NoReturn
+from typing import Literal, NamedTuple, NoReturn
 
 from mtad.mail import commands
 from mtad.mail.envelope import Envelope
@@ -48,11 +48,10 @@ class PeerError(Exception):
         self.reply = reply
 
 
-@dataclass(slots=True)
-class _Command:
+class _Command(NamedTuple):
     stage: str
     octets: bytes
-    index: int = -1  # of the recipient
+    recipient: int = -1  # its place in the envelope
 
 
 _OURS = {Want.BODY: "body", Want.STARTTLS: "starttls"}
@@ -198,13 +197,13 @@ class Dialogue:
             return
         match command.stage:
             case "rcpt":
-                self._on_rcpt(code, lines, command.index)
+                self._on_rcpt(code, lines, command.recipient)
             case "mail":
                 self._on_mail(code, lines)
             case "data":
                 self._on_data(code, lines)
             case "final":
-                self._on_final(code, lines, command.index)
+                self._on_final(code, lines, command.recipient)
             case "abort":
                 pass  # whatever it says, no recipient of it was accepted
             case "rset":

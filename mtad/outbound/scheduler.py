@@ -179,7 +179,7 @@ class Scheduler:
         return workers - len(self._ready)
 
     def _take(self, job: Job) -> None:
-        lane = self._lanes.setdefault(job.domain, _Lane())
+        lane = self._lanes.get(job.domain) or self._lanes.setdefault(job.domain, _Lane())
         lane.held += 1
         running = _Running(job, lane, job.until)
         self._leased[_key(job)] = running

@@ -108,7 +108,7 @@ class Transport:
 
     async def _acquire(self, key: Key, remote: Remote) -> Connection:
         while True:
-            slots = self._slots.setdefault(key, _Slots())
+            slots = self._slots.get(key) or self._slots.setdefault(key, _Slots())
             while slots.idle:
                 connection = slots.idle.pop()
                 self._idle -= 1
