@@ -16,7 +16,9 @@ from mtad.config import Paths
 from mtad.config.places import SERVICE_USER
 
 LISTEN_FDS_START = 3
-MAILDROP_MODE = 0o1733  # anyone may put a mail in, nobody else may list it or take one out
+MAILDROP_MODE = (
+    0o3733  # anyone may put a mail in, nobody else may list it or take one out; setgid, so that we may read it
+)
 
 
 class LogWriter:

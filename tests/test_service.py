@@ -35,7 +35,7 @@ def test_directories_are_made_with_their_modes_and_then_left_alone(tmp_path: Pat
             ("run", where.run),
         )
     }
-    assert modes == {"data": 0o711, "spool": 0o700, "dkim": 0o700, "drop": 0o1733, "run": 0o755}
+    assert modes == {"data": 0o711, "spool": 0o700, "dkim": 0o700, "drop": 0o3733, "run": 0o755}
     os.chmod(where.run, 0o700)
     service.make_directories(where)
     assert stat.S_IMODE(os.stat(where.run).st_mode) == 0o700
