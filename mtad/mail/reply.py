@@ -44,7 +44,9 @@ class Reply:
         if "\n" not in self.text:
             return f"{last}{self.text}\r\n".encode("utf-8", "replace")
         lines = self.text.split("\n")
-        return ("".join(f"{lead}{line}\r\n" for line in lines[:-1]) + f"{last}{lines[-1]}\r\n").encode("utf-8", "replace")
+        return ("".join(f"{lead}{line}\r\n" for line in lines[:-1]) + f"{last}{lines[-1]}\r\n").encode(
+            "utf-8", "replace"
+        )
 
     def because(self, cause: str) -> "Reply":
         """The same reply with a private cause for the log."""
