@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, TextIO
 
+from mtactl.fit import cut, fit
 from mtad.control.operations import Operation
 from mtad.mail.text import clean
 
@@ -192,13 +193,21 @@ def _table(columns: Sequence[Column], rows: Iterable[Row], out: TextIO, now: flo
     first = list(islice(lines, PAGE + 1))
     if not first:
         return
-    if len(first) <= PAGE and out.isatty():
-        _rich(columns, first, out)
-        return
     width = _width(out)
     titles = [column.title for column in columns]
     widths = [max(map(len, cells)) for cells in zip(titles, *first, strict=True)]
-    for cells in chain([titles], first, lines):
+    if out.isatty():
+        plan = fit(titles, widths, width)
+        columns, widths = [columns[index] for index, _ in plan], [wide for _, wide in plan]
+        fitted: Iterator[list[str]] = (
+            [cut(cells[index], wide) for index, wide in plan] for cells in chain([titles], first, lines)
+        )
+        if len(first) <= PAGE:
+            _rich(columns, list(fitted), out, width)
+            return
+    else:
+        fitted = chain([titles], first, lines)
+    for cells in fitted:
         fields = [
             cell.rjust(wide) if column.right else cell.ljust(wide)
             for cell, wide, column in zip(cells, widths, columns, strict=True)
@@ -220,22 +229,23 @@ def _width(out: TextIO) -> int:
     return sys.maxsize
 
 
-def _rich(columns: Sequence[Column], lines: Sequence[Sequence[str]], out: TextIO) -> None:
+def _rich(columns: Sequence[Column], lines: Sequence[Sequence[str]], out: TextIO, width: int) -> None:
+    """The lines, their titles first, in colour."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        # Addresses and reasons give way; what is short and needed for the next command does not.
-        short = column.title not in {"FROM", "TO", "REASON", "VALUE"}
+        # A setting is shown in full.
+        wraps = column.title == "VALUE"
         table.add_column(
-            Text(column.title), justify="right" if column.right else "left", no_wrap=short, overflow="fold"
+            Text(column.title), justify="right" if column.right else "left", no_wrap=not wraps, overflow="fold"
         )
-    for cells in lines:
+    for cells in lines[1:]:
         # Text, never markup: a remote's "[red]" is three letters in brackets.
         table.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in cells))
-    Console(file=out, highlight=False, markup=False, emoji=False).print(table)
+    Console(file=out, highlight=False, markup=False, emoji=False, width=width).print(table)
 
 
 def _named(columns: Sequence[Column], rows: Iterable[Row], style: str, out: TextIO, now: float) -> None:

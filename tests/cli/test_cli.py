@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import socket
 import subprocess
@@ -167,7 +168,9 @@ def test_ids_from_standard_input(mtactl: Run, daemon: Daemon) -> None:
     assert done.returncode == 1
 
 
-def on_terminal(words: list[str], answers: str, root: Path, repository: Path) -> tuple[int, str]:
+def on_terminal(
+    words: list[str], answers: list[str], root: Path, repository: Path, columns: int = 200
+) -> tuple[int, str]:
     """Run mtactl on a terminal of its own, typing `answers`; the exit code and everything that was shown."""
     pid, terminal = pty.fork()
     if pid == 0:
@@ -176,7 +179,7 @@ def on_terminal(words: list[str], answers: str, root: Path, repository: Path) ->
             "PATH": os.environ["PATH"],
             "MTA_ROOT": str(root),
             "TERM": "xterm",
-            "COLUMNS": "200",
+            "COLUMNS": str(columns),
             "HOME": str(root),
         }
         os.execve(sys.executable, [sys.executable, "-m", "mtactl", *words], environ)
@@ -215,6 +218,21 @@ def test_a_terminal_gets_a_table(daemon: Daemon, short_dir: Path, repository: Pa
     assert "\\x1b[2J[bold]hi \\u202e[/" in shown
     assert "\x1b[2J" not in shown
     assert "\x1b[33m" in shown  # our own colour
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100, 130])
+def test_a_row_is_one_line_of_the_terminal(daemon: Daemon, short_dir: Path, repository: Path, columns: int) -> None:
+    daemon.accept("somebody@b.test", sender="newsletter-department@example.test", reply=LATER)
+    code, shown = on_terminal(["queue", "list"], [], short_dir, repository, columns)
+    assert code == 0
+    title, line, rest = re.sub(r"\x1b\[[0-9;]*m", "", shown).split("\r\n")
+    assert rest == ""
+    assert max(len(title), len(line)) <= columns
+    assert "ID " in title
+    assert "TO " in title
+    assert "REASON" in title
+    assert re.match(r"[0-9a-z]{12}\.1 ", line)
+    assert "451 4" in line or "host mx" in line
 
 
 def test_users(mtactl: Run, daemon: Daemon, short_dir: Path, repository: Path) -> None:
