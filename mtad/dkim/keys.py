@@ -125,6 +125,10 @@ class Keys:
         """The keys that sign for exactly this domain (A-label, lower case), RSA first."""
         return self._keys.get(domain, ())
 
+    def any(self) -> bool:
+        """Whether there is anything to sign with."""
+        return bool(self._keys)
+
     def generate(
         self, domain: str, selector: str = "", algorithm: Algorithm = "rsa", now: float = 0.0
     ) -> list[KeyFile]:

@@ -75,7 +75,7 @@ class Acceptor:
 
     def spool(self, peer: Peer, sender: str) -> Spool:
         """A place for the octets of one mail."""
-        signs = policy.standing(peer, self._trusted) != "stranger"
+        signs = self._keys.any() and policy.standing(peer, self._trusted) != "stranger"
 
         def keys_for(head: bytes) -> tuple[SigningKey, ...]:
             return self._keys_for(head, sender, bare=peer.source in _HERE) if signs else ()
@@ -121,7 +121,6 @@ class Acceptor:
         faults.point("accept.before_reply")
         self._wake()
         self._events.accepted(message, recipients)
-        self._wake()
         return Reply(250, "2.0.0", f"{message_id} queued")
 
     def _head(self, envelope: Envelope, peer: Peer, received: Received) -> bytes:
