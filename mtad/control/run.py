@@ -15,7 +15,8 @@ async def perform(admin: Admin, operation: Operation, given: Args) -> AsyncGener
     Closing it ends the work when nobody reads on.
     """
     if admin.caller.access < operation.access:
-        who = "members of the admin group and root" if operation.access > Access.ANYONE else "nobody"
+        group = admin.config.access.admin_group
+        who = f"root and members of the group {group}" if group else "root"
         raise Failed("Denied", f"{operation.name.replace('.', ' ')} is for {who}")
     args = check(operation, given)
     try:

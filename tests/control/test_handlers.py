@@ -298,6 +298,7 @@ async def test_reload_says_what_is_wrong(operator: Operator) -> None:
     with pytest.raises(Failed, match="hostname: is missing") as caught:
         await operator.one("reload")
     assert caught.value.name == "BadConfig"
+    assert caught.value.text.splitlines()[-1] == "nothing was changed: the settings of before stay in use"
 
 
 async def test_aliases(operator: Operator, tmp_path: Path) -> None:
@@ -345,6 +346,9 @@ async def test_backup(operator: Operator, tmp_path: Path) -> None:
     assert not [name for name in (tmp_path / "data").iterdir() if name.name.startswith(".backup")]
     with pytest.raises(Failed):
         await operator.one("backup.create", path=str(path))
+    with pytest.raises(Failed) as caught:
+        await operator.one("backup.create", path="/nonexistent/x.tar")
+    assert caught.value.text == "/nonexistent/x.tar: No such file or directory"
 
 
 async def test_settings_as_they_are_written(operator: Operator) -> None:
@@ -400,6 +404,7 @@ async def test_below_its_access_nothing_happens(operator: Operator) -> None:
             with pytest.raises(Failed) as caught:
                 await operator.call(operation.name)
             assert caught.value.name == "Denied"
+            assert caught.value.text.endswith(" is for root and members of the group mtad-admin")
     operator.admin = replace(operator.admin, caller=Caller(1000, Access.OPERATOR))
     with pytest.raises(Failed) as caught:
         await operator.call("queue.purge", all=True)

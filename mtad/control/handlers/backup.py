@@ -21,7 +21,10 @@ async def backup_create(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
             await admin.store.backup(database)
             files, size_bytes = await asyncio.to_thread(archive, path, database, paths)
     except OSError as error:
-        raise Failed("CannotCreate", f"{error.filename or path}: {error.strerror or error}") from None
+        where = error.filename or path
+        if os.path.dirname(where) == os.path.dirname(path):  # the name it has while it is written tells nobody anything
+            where = path
+        raise Failed("CannotCreate", f"{where}: {error.strerror or error}") from None
     admin.events.operator(str(admin.caller), "backup.create", path, "", files)
     yield {"path": path, "size_bytes": size_bytes, "files": files}
 

@@ -46,7 +46,8 @@ async def _reload(admin: Admin) -> list[str]:
     try:
         return list(await admin.app.reload())
     except ConfigErrors as errors:
-        raise Failed("BadConfig", str(errors)) from None
+        kept = "nothing was changed: the settings of before stay in use"
+        raise Failed("BadConfig", f"{errors}\n{kept}") from None
 
 
 def settings(config: Config) -> list[tuple[str, str]]:
