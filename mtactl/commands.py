@@ -1,6 +1,7 @@
 """The commands that are about no daemon: init, config check, completion. Each function builds its command."""
 
 import json
+import shlex
 import sys
 from typing import Any
 
@@ -23,7 +24,9 @@ def init() -> click.Command:
             raise CallError(error.text, error.code) from None
         print(json.dumps({"path": path}) if options.json else path)
         if not options.json:
-            say("now start it: `mtad run`, or `systemctl start mtad`; add a user: `mtactl user add NAME`")
+            root = f" --root {shlex.quote(options.root)}" if options.root else ""
+            start = f"`mtad run{root}`" + ("" if root else ", or `systemctl start mtad`")
+            say(f"now start it: {start}; add a user: `mtactl{root} user add NAME`")
         return EX_OK
 
     return Verb(

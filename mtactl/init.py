@@ -44,6 +44,9 @@ def write_config(
     folder = os.path.dirname(path)
     secret = os.path.join(folder, PASSWORD_FILE)
     with_password = _needs_password(smarthost)
+    if smarthost and "://" not in smarthost:
+        # What is before an "@" may be a secret.
+        raise InitError(f"the smarthost is no URL: write smtp://{smarthost.rpartition('@')[2]}", EX_DATAERR)
     if with_password and not password:
         raise InitError(f"{smarthost} names a user: give the password too", EX_DATAERR)
     if "\n" in password or "\r" in password:
@@ -60,8 +63,9 @@ def write_config(
     # The variables are not part of the file: it has to work without them.
     judged = {name: value for name, value in environ.items() if not name.startswith("MTA_")}
     written: list[str] = []
+    made = not os.path.isdir(folder)
     try:
-        if not os.path.isdir(folder):
+        if made:
             os.makedirs(folder, 0o750 if root else 0o755)
         if with_password:
             _write(secret, secret_text, 0o600, written, service=service)
@@ -71,6 +75,8 @@ def write_config(
         os.unlink(draft)
     except ConfigErrors as error:
         _forget(written)
+        if made:
+            os.rmdir(folder)
         raise InitError(str(error), EX_DATAERR) from None
     except OSError as error:
         _forget(written)

@@ -44,6 +44,12 @@ def test_a_smarthost(tmp_path: Path) -> None:
     assert rule.password_file == str(secret)
 
 
+def test_a_refused_file_leaves_no_directory(tmp_path: Path) -> None:
+    with pytest.raises(InitError):
+        write_config("a b", DOMAINS, root=str(tmp_path / "new"), environ={})
+    assert not os.listdir(tmp_path)
+
+
 def test_a_smarthost_without_a_user_needs_no_password(tmp_path: Path) -> None:
     write_config(HOST, DOMAINS, "smtp://relay.example.net", root=str(tmp_path), environ={})
     assert os.listdir(tmp_path) == ["mtad.toml"]
@@ -55,7 +61,7 @@ def test_a_smarthost_without_a_user_needs_no_password(tmp_path: Path) -> None:
         ("a b", DOMAINS, "", "", "hostname: 'a b' is no domain name"),
         ('x"\nevil = 1\n#', DOMAINS, "", "", "hostname: holds control characters"),
         (HOST, [], "", "", "domains: is empty"),
-        (HOST, DOMAINS, "relay.example.net", "", "delivery.route[1].to: 'relay.example.net' is no target"),
+        (HOST, DOMAINS, "relay.example.net", "", "the smarthost is no URL: write smtp://relay.example.net"),
         (HOST, DOMAINS, "smtp://u@relay.test", "", "smtp://u@relay.test names a user: give the password too"),
         (HOST, DOMAINS, "smtp://u:p@relay.test", "x", "delivery.route[1].to: a password does not belong here"),
         (HOST, DOMAINS, "smtp://u@relay.test", "a\nb", "the password is more than one line"),
