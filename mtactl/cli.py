@@ -246,10 +246,10 @@ def _run(operation: Operation, options: Options, given: dict[str, Any]) -> int:
     given = {name: value for name, value in given.items() if value is not None and value is not False and value != ()}
     arguments = {name: _argument(operation, name, value) for name, value in given.items()}
     secret = next((param.name for param in operation.params if param.kind == "secret"), "")
-    checked = check(operation, {**arguments, secret: "-"} if secret else arguments)
+    checked = _checked(operation, {**arguments, secret: "-"} if secret else arguments)
     if secret:
         arguments[secret] = read_password(password_fd)
-        check(operation, arguments)
+        _checked(operation, arguments)
     sure = arguments.pop("yes", False) or checked.get("dry_run", False)
     if operation.effect is Effect.DESTROY and not sure and not _sure(operation, options, arguments, style):
         return EX_NOTHING
@@ -259,18 +259,43 @@ def _run(operation: Operation, options: Options, given: dict[str, Any]) -> int:
     rows = counted.watch(_call(operation, options, arguments))
     dry_run = bool(checked.get("dry_run"))
     render.show(operation, rows, style, sys.stdout, dry_run=dry_run)
-    if counted.changed == 0 and conditions(checked) != ["all"]:
-        return EX_NOTHING
-    return EX_OK
+    nothing = counted.changed == 0 and conditions(checked) != ["all"]
+    if style == "text":
+        sys.stdout.flush()
+        _hint(operation, counted, nothing=nothing)
+    return EX_NOTHING if nothing else EX_OK
+
+
+def _hint(operation: Operation, counted: "_Counts", *, nothing: bool) -> None:
+    """What a person would wonder about next."""
+    if nothing and operation.name in {"queue.flush", "queue.retry"}:
+        say("nothing that was selected waits for its next try; held mail needs `mtactl queue release`")
+    elif operation.name == "dkim.generate":
+        say("mail of the domain is signed with each of its keys: publish these records before it leaves")
+    elif operation.stream and not counted.rows and sys.stdout.isatty() and operation.name != "queue.mailq":
+        say("the queue is empty" if operation.name == "queue.list" else "there is none")
+
+
+def _checked(operation: Operation, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What `check` makes of them; a UsageError names an argument as the help does."""
+    try:
+        return check(operation, arguments)
+    except UsageError as error:
+        param = next((param for param in operation.params if param.name == error.param), None)
+        if param is None or not param.positional:
+            raise
+        raise CallError(f"{_METAVARS.get(param.kind, param.name.upper())}: {error.text}", EX_USAGE) from None
 
 
 class _Counts:
-    """Remembers how many were changed, or would be; None when no row told."""
+    """Remembers how many rows came, and how many were changed, or would be; None when no row told."""
 
+    rows = 0
     changed: int | None = None
 
     def watch(self, rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         for row in rows:
+            self.rows += 1
             if "changed" in row:
                 self.changed = row.get("would_change", row["changed"])
             yield row
@@ -305,12 +330,13 @@ def _call(operation: Operation, options: Options, arguments: Mapping[str, Any]) 
     """The rows: from the daemon, or when it is down and the operation allows it from its data."""
     from mtactl.client import Client, socket_path
 
-    client = Client(socket_path(options.socket, options.root, os.environ, os.geteuid()))
+    named = options.socket or (os.environ.get("MTA_SOCKET") and not options.root)
+    root = "" if named else options.root or os.environ.get("MTA_ROOT", "")
+    client = Client(socket_path(options.socket, options.root, os.environ, os.geteuid()), root=root)
     try:
         yield from client.call(operation.name, arguments)
         return
     except Unreachable as error:
-        named = options.socket or (os.environ.get("MTA_SOCKET") and not options.root)
         if operation.offline == "no" or (named and not options.root):
             raise
         down = error

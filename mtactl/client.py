@@ -40,10 +40,11 @@ def _runtime(environ: Mapping[str, str]) -> str:
 
 
 class Client:
-    """One daemon. Each call is a connection of its own."""
+    """One daemon. Each call is a connection of its own. `root` is where it has everything, "" elsewhere."""
 
-    def __init__(self, path: str, answer_s: float = ANSWER_S) -> None:
+    def __init__(self, path: str, answer_s: float = ANSWER_S, root: str = "") -> None:
         self.path = path
+        self._root = root
         self._answer_s = answer_s
 
     def call(self, operation: str, arguments: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -64,7 +65,7 @@ class Client:
 
     def _connect(self) -> socket.socket:
         if len(os.fsencode(self.path)) > SOCKET_PATH_MAX:
-            raise Unreachable(self.path, f"the path is longer than {SOCKET_PATH_MAX} octets")
+            raise Unreachable(self.path, f"the path is longer than {SOCKET_PATH_MAX} octets", self._root)
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(CONNECT_S)
         try:
@@ -76,7 +77,7 @@ class Client:
             connection.close()
             if isinstance(error, TimeoutError) or error.errno == errno.EAGAIN:
                 raise CallError(f"mtad at {self.path} is too busy to answer, try again", EX_TEMPFAIL) from None
-            raise Unreachable(self.path, error.strerror or "no connection") from None
+            raise Unreachable(self.path, error.strerror or "no connection", self._root) from None
         connection.settimeout(self._answer_s)
         return connection
 

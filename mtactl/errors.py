@@ -17,9 +17,9 @@ class CallError(Exception):
 class Unreachable(CallError):  # noqa: N818
     """Nobody listens there: the daemon is down."""
 
-    def __init__(self, path: str, why: str) -> None:
+    def __init__(self, path: str, why: str, root: str = "") -> None:
+        start = f"`mtad run --root {root}`" if root else "`systemctl start mtad`, or `mtad run`"
         super().__init__(
-            f"mtad cannot be reached at {path}: {why}. Start it with `systemctl start mtad`, or `mtad run`;"
-            " --root or --socket reach another one",
+            f"mtad cannot be reached at {path}: {why}. Start it with {start}; --root or --socket reach another one",
             EX_UNAVAILABLE,
         )

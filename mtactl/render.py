@@ -33,6 +33,8 @@ _PAST = {
     "queue.purge": "purged",
     "queue.restore": "restored",
 }
+_TITLES = {"uptime_s": "uptime", "size_bytes": "size"}
+_SENTENCES = {"notes", "problems"}
 _COLOURS = {"deferred": "yellow", "held": "magenta", "failed": "red", "active": "green", "trashed": "dim"}
 
 
@@ -266,13 +268,21 @@ def _card(operation: Operation, row: Row, now: float) -> Iterator[str]:
     elif operation.name in {"user.add", "user.passwd"}:
         yield f"{row['name']}: {'added' if operation.name == 'user.add' else 'password changed'}"
     else:
-        yield from _pairs([(name, _fact(name, value, now)) for name, value in row.items()])
+        yield from _pairs([pair for name, value in row.items() for pair in _facts(name, value, now)])
 
 
 def _pairs(pairs: Sequence[tuple[str, str]], indent: str = "") -> Iterator[str]:
     width = max((len(name) for name, _ in pairs), default=0)
     for name, value in pairs:
-        yield f"{indent}{clean(name)}:{'':<{width - len(name)}} {clean(value, 2000)}"
+        yield f"{indent}{clean(name)}{':' if name else ' '}{'':<{width - len(name)}} {clean(value, 2000)}"
+
+
+def _facts(name: str, value: object, now: float) -> list[tuple[str, str]]:
+    """What a card says of a member: sentences have a line each."""
+    title = _TITLES.get(name, name)
+    if name in _SENTENCES and isinstance(value, list) and value:
+        return list(zip([title] + [""] * (len(value) - 1), map(str, value), strict=True))
+    return [(title, _fact(name, value, now))]
 
 
 def _fact(name: str, value: object, now: float) -> str:

@@ -64,7 +64,8 @@ def test_examples_are_right(mtactl: Run) -> None:
         (["queue", "list", "--limit", "0"], 64, "--limit"),
         (["queue", "list", "--limit", "x"], 64, "--limit"),
         (["queue", "list", "--to", ""], 64, "--to: is empty"),
-        (["queue", "list", "../../x"], 64, "is not a queue id"),
+        (["queue", "list", "../../x"], 64, "ID: '../../x' is not a queue id"),
+        (["user", "passwd", "a b"], 64, "USER: 'a b' is not a user name"),
         (["queue", "list", "--to", "a\x1b[2J\n"], 64, "control characters"),
         (["queue", "list", "--format", "x"], 64, "--format"),
         (["queue", "list", "--format", "grid", "--json"], 64, "--json"),
@@ -102,7 +103,8 @@ def test_the_daemon_is_down(mtactl: Run, short_dir: Path) -> None:
     done = mtactl("status")
     assert done.returncode == 69
     assert f"{short_dir}/run/control.sock" in done.stderr
-    assert "systemctl start mtad" in done.stderr
+    assert f"Start it with `mtad run --root {short_dir}`" in done.stderr
+    assert "`systemctl start mtad`" in mtactl("status", "--socket", "/nonexistent").stderr
     (short_dir / "run").mkdir()
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(f"{short_dir}/run/control.sock")
@@ -159,6 +161,15 @@ def test_changes_print_their_count(mtactl: Run, daemon: Daemon) -> None:
     assert mtactl("queue", "purge", "--all", "--yes", "--reason", "spam").stdout == "2 recipients purged\n"
     assert any("reason=spam" in line for line in daemon.bench.lines)
     assert mtactl("queue", "restore", "--last").stdout == "2 recipients restored\n"
+
+
+def test_a_flush_of_held_mail_says_what_to_do(mtactl: Run, daemon: Daemon) -> None:
+    daemon.accept("b@b.test")
+    mtactl("queue", "hold", "--all")
+    done = mtactl("queue", "flush", "--domain", "b.test")
+    assert (done.returncode, done.stdout) == (1, "0 recipients due now\n")
+    assert "held mail needs `mtactl queue release`" in done.stderr
+    assert mtactl("queue", "flush", "--domain", "b.test", "--json").stderr == ""
 
 
 def test_ids_from_standard_input(mtactl: Run, daemon: Daemon) -> None:
@@ -235,6 +246,12 @@ def test_a_row_is_one_line_of_the_terminal(daemon: Daemon, short_dir: Path, repo
     assert "451 4" in line or "host mx" in line
 
 
+def test_nothing_is_told_on_a_terminal(daemon: Daemon, short_dir: Path, repository: Path) -> None:
+    assert on_terminal(["queue", "list"], [], short_dir, repository) == (0, "mtactl: the queue is empty\r\n")
+    assert on_terminal(["queue", "list", "--json"], [], short_dir, repository) == (0, "")
+    assert on_terminal(["queue", "mailq"], [], short_dir, repository) == (0, "Mail queue is empty\r\n")
+
+
 def test_users(mtactl: Run, daemon: Daemon, short_dir: Path, repository: Path) -> None:
     assert mtactl("user", "add", "alice", stdin="long enough\n").stdout == "alice@example.test: added\n"
     done = mtactl("user", "add", "alice", stdin="long enough\n")
@@ -289,10 +306,14 @@ def test_reload_refused(mtactl: Run, daemon: Daemon) -> None:
     done = mtactl("reload")
     assert (done.returncode, done.stdout) == (78, "")
     assert "hostname: is missing" in done.stderr
+    assert "mtactl: nothing was changed: the settings of before stay in use" in done.stderr.splitlines()
 
 
 def test_status_config_maildrop(mtactl: Run, daemon: Daemon) -> None:
-    assert "hostname:   mail.example.test\n" in mtactl("status").stdout
+    said = mtactl("status").stdout
+    assert "hostname: mail.example.test\n" in said
+    assert "uptime:   2h\n" in said
+    assert "size:     0\n" in said
     assert rows(mtactl("status", "--json"))[0]["uptime_s"] == 7200
     assert ["hostname", '"mail.example.test"'] in [
         line.split() for line in mtactl("config", "show").stdout.splitlines()
@@ -472,8 +493,12 @@ def test_a_good_configuration(mtactl: Run, short_dir: Path) -> None:
 
 def test_init(mtactl: Run, short_dir: Path) -> None:
     words = ["init", "--hostname", "mail.example.test", "--domain", "example.test"]
-    assert mtactl(*words).stdout == f"{short_dir}/mtad.toml\n"
+    done = mtactl(*words)
+    assert done.stdout == f"{short_dir}/mtad.toml\n"
+    assert "now start it: `mtad run`, or `systemctl start mtad`" in done.stderr
     assert mtactl("config", "check").returncode == 0
+    again = mtactl("--root", f"{short_dir}/a", *words).stderr
+    assert f"now start it: `mtad run --root {short_dir}/a`; add a user: `mtactl --root {short_dir}/a user add" in again
     assert mtactl(*words).returncode == 73
     assert mtactl("init", "--root", str(short_dir / "b"), "--hostname", "..", "--domain", "x").returncode == 65
     assert mtactl("init").returncode == 64

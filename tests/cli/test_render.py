@@ -108,6 +108,12 @@ def test_look_alike_numbers_stay_text() -> None:
     assert said.splitlines()[1].split()[-1] == "0012"
 
 
+def test_notes_have_a_line_each() -> None:
+    said = shown(BY_NAME["reload"], [{"reloaded": True, "notes": ["one, of two", "two"]}], "text")
+    assert said == "reloaded: yes\nnotes:    one, of two\n          two\n"
+    assert shown(BY_NAME["reload"], [{"reloaded": True, "notes": []}], "text") == "reloaded: yes\nnotes:    -\n"
+
+
 def test_a_card_shows_each_recipient_with_its_tries() -> None:
     said = shown(BY_NAME["queue.show"], [message("a@b.test")], "text")
     assert "to a@b.test\n" in said
