@@ -2,11 +2,16 @@
 
 import sys
 
+EX_INTERRUPTED = 130
+
 
 def main() -> int:
-    from mtad import app
+    try:
+        from mtad import app
 
-    return app.main(sys.argv[1:])
+        return app.main(sys.argv[1:])
+    except KeyboardInterrupt:  # before the daemon takes signals itself: nothing was begun
+        return EX_INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -53,14 +53,14 @@ def main(argv: Sequence[str]) -> int:
     """`mtad run` and `mtad check`; an exit code of sysexits(3)."""
     parser = argparse.ArgumentParser(prog="mtad", description="The mail server. See mtactl for operating it.")
     parser.add_argument("--version", action="version", version=f"mtad {__version__}")
+    _places(parser, "")
     verbs = parser.add_subparsers(dest="verb", metavar="COMMAND", required=True)
     for name, text in (
         ("run", "run the daemon in the foreground"),
         ("check", "validate the configuration: exit 0 or 78"),
     ):
         verb = verbs.add_parser(name, help=text, description=text)
-        verb.add_argument("--root", default="", metavar="DIR", help="keep everything under this directory")
-        verb.add_argument("--config", default="", metavar="FILE", help="read this file instead of the default one")
+        _places(verb, argparse.SUPPRESS)  # before or after the verb
     try:
         given = parser.parse_args(argv)
     except SystemExit as done:
@@ -75,8 +75,14 @@ def main(argv: Sequence[str]) -> int:
         _, problems = load_aliases(config.local.aliases)
         for note in [*config.warnings, *problems, *Keys(config.paths.dkim).load()]:
             print(f"warning: {note}", file=sys.stderr)
+        print(f"{config.paths.config}: good")
         return EX_OK
     return run(options, config)
+
+
+def _places(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument("--root", default=default, metavar="DIR", help="keep everything under this directory")
+    parser.add_argument("--config", default=default, metavar="FILE", help="read this file instead of the default one")
 
 
 def run(options: Options, config: Config) -> int:
