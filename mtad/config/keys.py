@@ -119,7 +119,7 @@ KEYS: tuple[Key, ...] = (
     Key("limits.data_timeout", "duration", '"3m"', "How long a session may be silent within a mail.",
         parse.positive_duration, "data_timeout_s"),
     Key("limits.received", "count", "50", "Received fields before a mail counts as looping.", parse.count, "received"),
-    Key("keep.history", "duration", '"7d"', "Finished mail in `mtactl trace` and `queue show`.",
+    Key("keep.history", "duration", '"7d"', "Finished mail in `mtactl queue show` and `queue list --state done`.",
         parse.positive_duration, "history_s"),
     Key("keep.trash", "duration", '"3d"', "Purged mail can be restored.", parse.positive_duration, "trash_s"),
 )  # fmt: skip

@@ -27,7 +27,10 @@ def read_file(place: Place, findings: Findings, *, optional: bool) -> dict[str, 
     import tomllib  # late: most who need the tree never read a file
 
     path = place.paths.config
-    octets = _read(path, FILE_MAX_BYTES, path, findings, optional=optional)
+    folder = os.path.dirname(path)
+    root = f"--root {folder} " if place.role == "root" and place.paths.data == f"{folder}/data" else ""
+    hint = f"make one: mtactl {root}init --hostname HOST --domain DOMAIN"
+    octets = _read(path, FILE_MAX_BYTES, path, findings, optional=optional, hint=hint)
     if octets is None:
         return {} if optional and not findings.errors else None
     try:
@@ -160,14 +163,14 @@ def _variable(variable: str, environ: Mapping[str, str], findings: Findings) -> 
     return None if octets is None else octets.decode("utf-8", "replace").strip()
 
 
-def _read(path: str, limit: int, key: str, findings: Findings, *, optional: bool) -> bytes | None:
+def _read(path: str, limit: int, key: str, findings: Findings, *, optional: bool, hint: str = "") -> bytes | None:
+    """The octets; None when there are none, after noting an error. `hint` is for a file that does not exist."""
     where = "" if key == path else f"{path} "
     try:
         with open(path, "rb") as file:
             octets = file.read(limit + 1)
     except FileNotFoundError:
         if not optional:
-            hint = "make one: mtactl init --hostname HOST --domain DOMAIN" if key == path else ""
             findings.error(key, f"{where}does not exist", hint)
         return None
     except OSError as error:

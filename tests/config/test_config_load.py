@@ -247,7 +247,11 @@ def test_an_unreadable_file_is_one_error(tmp_path: Path) -> None:
         f"{tmp_path}/mtad.toml: cannot be read: Is a directory"
     ]
     [missing] = problems(lambda: load(str(tmp_path / "other"), environ={}, uid=USER))
-    assert "does not exist (make one: mtactl init" in missing
+    assert missing.endswith(
+        f"does not exist (make one: mtactl --root {tmp_path}/other init --hostname HOST --domain DOMAIN)"
+    )
+    [missing] = problems(lambda: load("", str(tmp_path / "other"), {}, USER))
+    assert missing.endswith("does not exist (make one: mtactl init --hostname HOST --domain DOMAIN)")
     (tmp_path / "latin.toml").write_bytes(b'hostname = "a.test"\n# \xe4\n')
     assert problems(lambda: load("", str(tmp_path / "latin.toml"), {}, USER)) == [
         f"{tmp_path}/latin.toml: is not UTF-8 (line 2)"
