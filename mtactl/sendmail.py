@@ -72,12 +72,12 @@ def main(argv: list[str]) -> int:
         return EX_TEMPFAIL
 
 
-def say(text: str) -> None:
+def say(text: str, name: str = "sendmail") -> None:
     """One line on standard error, without controls; nowhere when it was closed (a socket may have its number)."""
     if sys.__stderr__ is not None:
         line = "".join(c if c.isprintable() else "?" for c in text[:500])
         try:
-            posix.write(2, f"sendmail: {line}\n".encode("utf-8", "replace"))
+            posix.write(2, f"{name}: {line}\n".encode("utf-8", "replace"))
         except OSError:
             return
 

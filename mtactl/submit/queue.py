@@ -49,7 +49,7 @@ def run(options: Options, places: "Places") -> int:
             case _:
                 return _flush(options, places.control)
     except CallError as error:
-        _say(str(error))
+        _say(str(error), options.mode)
         return error.code
     except OSError as error:
         if isinstance(error, BrokenPipeError):  # of standard output: whoever reads has seen enough
@@ -163,7 +163,7 @@ def _offline(mode: str, places: "Places", error: OSError) -> int:
                 posix.execv(command, [command, *root, *words])
             except OSError:
                 continue
-    _say(f"the daemon does not answer at {places.control} ({error.strerror})")
+    _say(f"the daemon does not answer at {places.control} ({error.strerror})", mode)
     return EX_UNAVAILABLE
 
 
@@ -196,7 +196,9 @@ def _converse(path: str) -> int:
                 waiting.remove(0)
 
 
-def _say(text: str) -> None:
+def _say(text: str, mode: str = "") -> None:
+    """Each line on standard error, in the name of the command that was called."""
     from mtactl.sendmail import say
 
-    say(text)
+    for line in text.split("\n"):
+        say(line, mode if mode in {"mailq", "newaliases"} else "sendmail")

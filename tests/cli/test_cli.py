@@ -309,6 +309,17 @@ def test_reload_refused(mtactl: Run, daemon: Daemon) -> None:
     assert "mtactl: nothing was changed: the settings of before stay in use" in done.stderr.splitlines()
 
 
+def test_newaliases_has_a_line_for_each_problem(daemon: Daemon, short_dir: Path, repository: Path) -> None:
+    (short_dir / "aliases").write_text("broken line\nroot alice\n")
+    command = [sys.executable, "-IS", str(repository / "deploy" / "bin" / "mtad-newaliases")]
+    done = subprocess.run(command, env={"MTA_ROOT": str(short_dir)}, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 65
+    said = done.stderr.splitlines()
+    assert [line.partition(" no ")[0] for line in said] == [
+        f"newaliases: {short_dir}/aliases:{number}:" for number in (1, 2)
+    ]
+
+
 def test_status_config_maildrop(mtactl: Run, daemon: Daemon) -> None:
     said = mtactl("status").stdout
     assert "hostname: mail.example.test\n" in said
