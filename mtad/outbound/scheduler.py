@@ -322,14 +322,14 @@ class Scheduler:
 
     def _after(self, before: Recipient, attempt: Attempt, job: Job, now: float) -> Recipient:
         limits = self._config.delivery
-        after = retry.settle(before, attempt.reply, now, limits, job.message.expires_at, self._rng)
+        after = retry.settle(before, attempt.reply, now, limits, *_times(job), self._rng)
         if retry.warning_due(after, job.message.accepted_at, now, limits):
             after = replace(after, warned_at=now)
         return after
 
     def _without_report(self, before: Recipient, after: Recipient, job: Job, now: float) -> Recipient:
         if after.state is State.FAILED:
-            after = retry.settle(before, LOCAL_ERROR, now, self._config.delivery, job.message.expires_at, self._rng)
+            after = retry.settle(before, LOCAL_ERROR, now, self._config.delivery, *_times(job), self._rng)
         return replace(after, warned_at=before.warned_at)
 
     async def _reports(self, job: Job, tried: Tried, after: Sequence[Recipient], now: float) -> Sequence[NewMessage]:
@@ -353,6 +353,10 @@ class Scheduler:
         if made.nobody:
             self._events.double_bounce(job.message.id, made.nobody)
         return made.messages
+
+
+def _times(job: Job) -> tuple[float, float]:
+    return job.message.accepted_at, job.message.expires_at
 
 
 def _key(job: Job) -> tuple[str, int, int]:

@@ -1,6 +1,7 @@
 """The retry rule: what one reply makes of a recipient. Pure."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 
 from mtad.config import Delivery
@@ -15,7 +16,13 @@ EXPIRED = "5.4.7"
 
 
 def settle(
-    recipient: Recipient, reply: Reply, now: float, delivery: Delivery, expires_at: float, rng: random.Random
+    recipient: Recipient,
+    reply: Reply,
+    now: float,
+    delivery: Delivery,
+    accepted_at: float,
+    expires_at: float,
+    rng: random.Random,
 ) -> Recipient:
     """The recipient after a try that ended with `reply`.
 
@@ -29,9 +36,23 @@ def settle(
         return replace(recipient, state=State.FAILED, tries=tries, last=reply)
     if now >= expires_at:
         return replace(recipient, state=State.FAILED, tries=tries, last=expired(reply))
-    wait_s = delivery.retry_s[min(recipient.tries, len(delivery.retry_s) - 1)]
-    next_at = now + wait_s * rng.uniform(1 - JITTER, 1 + JITTER)
+    next_at = now + wait_s(recipient.tries, now - accepted_at, delivery.retry_s) * rng.uniform(1 - JITTER, 1 + JITTER)
     return replace(recipient, state=State.READY, tries=tries, last=reply, next_at=min(next_at, expires_at))
+
+
+def wait_s(tries: int, age_s: float, schedule: Sequence[float]) -> float:
+    """How long to wait after a try, by the schedule, whose last entry repeats. `tries` were made before this one.
+
+    The schedule is followed by tries or by age, whichever is shorter: an operator who flushes a young mail five times
+    must not have it wait for hours, nor a mail that was held for days.
+    """
+    by_tries = schedule[min(tries, len(schedule) - 1)]
+    begins_s = 0.0
+    for by_age in schedule:
+        begins_s += by_age
+        if age_s / (1 - JITTER) < begins_s:
+            return min(by_tries, by_age)
+    return by_tries
 
 
 def expired(reply: Reply) -> Reply:

@@ -13,10 +13,11 @@ from mtad.queue import retry
 
 DELIVERY = Delivery(retry_s=(300.0, 900.0, 3600.0), delay_warning_s=1000.0)
 EXPIRES = NOW + 86400
+ACCEPTED = NOW - 5000  # older than the schedule is long
 
 
 def settle(recipient: Recipient, reply: Reply, now: float = NOW, expires_at: float = EXPIRES) -> Recipient:
-    return retry.settle(recipient, reply, now, DELIVERY, expires_at, random.Random(1))
+    return retry.settle(recipient, reply, now, DELIVERY, ACCEPTED, expires_at, random.Random(1))
 
 
 @pytest.fixture
@@ -36,11 +37,30 @@ def test_all_else_is_tried_again_by_the_schedule(recipient: Recipient, code: int
     reply = Reply(code, "", "?")
     waits = set()
     for seed in range(50):
-        after = retry.settle(replace(recipient, tries=tries), reply, NOW, DELIVERY, EXPIRES, random.Random(seed))
+        after = retry.settle(
+            replace(recipient, tries=tries), reply, NOW, DELIVERY, ACCEPTED, EXPIRES, random.Random(seed)
+        )
         assert (after.state, after.tries, after.last) == (State.READY, tries + 1, reply)
         waits.add(after.next_at - NOW)
     assert wait_s * 0.9 <= min(waits) < wait_s * 0.95
     assert wait_s * 1.05 < max(waits) <= wait_s * 1.1
+
+
+@pytest.mark.parametrize(
+    ("tries", "age_s", "wait_s"),
+    [
+        (0, 0, 300.0),
+        (1, 280, 900.0),  # the first wait, shortened by jitter
+        (2, 1190, 3600.0),
+        (5, 10, 300.0),  # flushed again and again while young
+        (2, 700, 900.0),
+        (0, 3 * 86400, 300.0),  # held for days
+        (1, 3 * 86400, 900.0),
+        (9, 3 * 86400, 3600.0),
+    ],
+)
+def test_the_schedule_by_tries_or_by_age(tries: int, age_s: float, wait_s: float) -> None:
+    assert retry.wait_s(tries, age_s, DELIVERY.retry_s) == wait_s
 
 
 def test_the_last_try_is_at_expiry(recipient: Recipient) -> None:
