@@ -86,7 +86,7 @@ def write_config(
 
 def render(hostname: str, domains: Sequence[str], smarthost: str = "", password_file: str = "") -> str:
     """The text of the file: what was given as settings, all other keys as comments with their defaults."""
-    from mtad.config.keys import KEYS, SECTIONS
+    from mtad.config.keys import KEYS, REPEATED, SECTIONS
 
     given = {"hostname": _quoted(hostname), "domains": f"[{', '.join(_quoted(name) for name in domains)}]"}
     if smarthost:
@@ -99,9 +99,9 @@ def render(hostname: str, domains: Sequence[str], smarthost: str = "", password_
         keys = [key for key in KEYS if key.section == section]
         active = not section or any(key.path in given for key in keys)
         if section:
-            header = f"[[{section}]]" if section == "delivery.route" else f"[{section}]"
+            header = f"[[{section}]]" if section in REPEATED else f"[{section}]"
             # A section of comments only does no harm; one that repeats would.
-            lines += [*_comment(help_text), header if active or section != "delivery.route" else f"# {header}"]
+            lines += [*_comment(help_text), header if active or section not in REPEATED else f"# {header}"]
         for key in keys:
             lines += _comment(key.help)
             if key.path in given:
@@ -119,6 +119,9 @@ _EXAMPLES = {
     "listen.http": '"127.0.0.1:8080"',
     "tls.cert": '"tls/fullchain.pem"',
     "tls.key": '"tls/privkey.pem"',
+    "tls.client_ca": '"tls/clients.pem"',
+    "tls.certificate.cert": '"tls/other.example/fullchain.pem"',
+    "tls.certificate.key": '"tls/other.example/privkey.pem"',
     "delivery.route.match": '"*.lan.example"',
     "delivery.route.to": '"smtp://192.0.2.10:25"',
     "delivery.route.password_file": '"smarthost.password"',

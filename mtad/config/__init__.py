@@ -7,6 +7,7 @@ from mtad.config.places import locate
 from mtad.config.tree import (
     Access,
     Address,
+    CertificateFiles,
     Config,
     Delivery,
     Dns,
@@ -23,6 +24,7 @@ from mtad.config.tree import (
 __all__ = [
     "Access",
     "Address",
+    "CertificateFiles",
     "Config",
     "ConfigError",
     "ConfigErrors",

@@ -3,34 +3,51 @@
 import os
 import ssl
 import stat
+from typing import TYPE_CHECKING
 
 from mtad.config.errors import Findings
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 EXPIRY_WARNING_S = 7 * 86400.0
 DAY_S = 86400.0
 
 
-def examine(cert: str, key: str, hostname: str, findings: Findings, now: float) -> None:
-    """Note what is wrong: unreadable, no PEM, no pair (errors); expiry, names, an open key file (warnings)."""
-    octets = {name: _read(path, name, findings) for name, path in (("tls.cert", cert), ("tls.key", key))}
-    if not all(octets.values()):
+def examine(cert: str, key: str, hostname: str, findings: Findings, now: float, *, section: str = "tls") -> None:
+    """Note what is wrong: unreadable, no PEM, no pair (errors); expiry, names, an open key file (warnings).
+    `hostname` must be among its names, any name will do where it is ""."""
+    cert_key, key_key = f"{section}.cert", f"{section}.key"
+    before = len(findings.errors)
+    octets = [_read(path, name, findings) for name, path in ((cert_key, cert), (key_key, key))]
+    if not all(octets):
         return
-    _examine_certificate(octets["tls.cert"] or b"", cert, hostname, findings, now)
-    if any(error.key.startswith("tls.") for error in findings.errors):
+    _examine_certificate(octets[0] or b"", cert, cert_key, hostname, findings, now)
+    if len(findings.errors) > before:
         return
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, _no_password)
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            findings.error("tls.key", f"{key} does not belong to the certificate {cert}")
+            findings.error(key_key, f"{key} does not belong to the certificate {cert}")
         else:
             findings.error(
-                "tls.key", f"{key} cannot be used: {(error.reason or 'unknown format').lower()}", "PEM, no passphrase"
+                key_key, f"{key} cannot be used: {(error.reason or 'unknown format').lower()}", "PEM, no passphrase"
             )
     except OSError as error:
-        findings.error("tls.key", f"{key} cannot be used: {error.strerror}")
+        findings.error(key_key, f"{key} cannot be used: {error.strerror}")
     except ValueError:
-        findings.error("tls.key", f"{key} has a passphrase", "a service needs a key without one")
+        findings.error(key_key, f"{key} has a passphrase", "a service needs a key without one")
+
+
+def examine_authorities(path: str, findings: Findings) -> None:
+    """Note when a file holds no certificates to trust."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(path)
+    except ssl.SSLError:
+        findings.error("tls.client_ca", f"{path} holds no PEM certificate")
+    except OSError as error:
+        findings.error("tls.client_ca", f"{path} cannot be read: {error.strerror}")
 
 
 def expires_at(cert: str) -> float | None:
@@ -39,7 +56,7 @@ def expires_at(cert: str) -> float | None:
 
     try:
         with open(cert, "rb") as file:
-            return _timestamp(x509.load_pem_x509_certificates(file.read(1 << 20))[0])
+            return ends_at(x509.load_pem_x509_certificates(file.read(1 << 20))[0])
     except (OSError, ValueError):
         return None
 
@@ -57,7 +74,7 @@ def _read(path: str, name: str, findings: Findings) -> bytes | None:
     except OSError as error:
         findings.error(name, f"{path} cannot be read: {error.strerror}")
         return None
-    if name == "tls.key" and stat.S_IMODE(mode) & 0o007:
+    if name.endswith(".key") and stat.S_IMODE(mode) & 0o007:
         findings.warn(name, f"{path} is open to everybody", f"chmod 640 {path}")
     if not octets.strip():
         findings.error(name, f"{path} is empty")
@@ -65,34 +82,43 @@ def _read(path: str, name: str, findings: Findings) -> bytes | None:
     return octets
 
 
-def _examine_certificate(octets: bytes, path: str, hostname: str, findings: Findings, now: float) -> None:
+def _examine_certificate(octets: bytes, path: str, key: str, hostname: str, findings: Findings, now: float) -> None:
     from cryptography import x509
 
     try:
         leaf = x509.load_pem_x509_certificates(octets)[0]
-        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(
-            x509.DNSName
-        )
-    except x509.ExtensionNotFound:
-        names = []
+        names = names_of(leaf)
     except ValueError:
-        findings.error("tls.cert", f"{path} holds no PEM certificate")
+        findings.error(key, f"{path} holds no PEM certificate")
         return
-    left_s = _timestamp(leaf) - now
+    left_s = ends_at(leaf) - now
     if left_s <= 0:
-        findings.warn("tls.cert", f"{path} has expired", "renew it; users and strict senders cannot connect")
+        findings.warn(key, f"{path} has expired", "renew it; users and strict senders cannot connect")
     elif left_s < EXPIRY_WARNING_S:
-        findings.warn("tls.cert", f"{path} expires in {left_s / DAY_S:.1f} days", "renew it")
-    if hostname and not any(_matches(name.lower(), hostname) for name in names):
+        findings.warn(key, f"{path} expires in {left_s / DAY_S:.1f} days", "renew it")
+    if hostname and not any(_matches(name, hostname) for name in names):
         shown = ", ".join(names[:5]) or "no name"
-        findings.warn("tls.cert", f"{path} is not for {hostname} but for {shown}", "users would see a warning")
+        findings.warn(key, f"{path} is not for {hostname} but for {shown}", "users would see a warning")
+    elif not names:
+        findings.warn(key, f"{path} has no name in it", "no client would ask for it")
 
 
-def _timestamp(leaf: object) -> float:
-    """End of validity. The aware property is newer than the oldest `cryptography` we take."""
+def names_of(leaf: "x509.Certificate") -> tuple[str, ...]:
+    """The DNS names in subjectAltName, lower case. ValueError when the certificate is malformed there."""
+    from cryptography import x509
+
+    try:
+        san = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    return tuple(name.lower() for name in san.get_values_for_type(x509.DNSName))
+
+
+def ends_at(leaf: "x509.Certificate") -> float:
+    """End of validity, unix seconds. The aware property is newer than the oldest `cryptography` we take."""
     from datetime import UTC
 
-    end = getattr(leaf, "not_valid_after_utc", None) or leaf.not_valid_after.replace(tzinfo=UTC)  # type: ignore[attr-defined]
+    end = getattr(leaf, "not_valid_after_utc", None) or leaf.not_valid_after.replace(tzinfo=UTC)
     return float(end.timestamp())
 
 

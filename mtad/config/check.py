@@ -60,6 +60,16 @@ def _certificate(config: Config, findings: Findings, now: float) -> None:
         from mtad.config.certificate import examine  # late: it brings the TLS libraries
 
         examine(tls.cert, tls.key, config.hostname, findings, now)
+        for number, pair in enumerate(tls.certificates, 1):
+            examine(pair.cert, pair.key, "", findings, now, section=f"tls.certificate[{number}]")
+    if tls.certificates and not tls.cert:
+        findings.error("tls.certificate", "needs tls.cert, which all clients get that ask for no name")
+    if tls.client_ca:
+        if not tls.cert:
+            findings.error("tls.client_ca", "needs a certificate", "set tls.cert and tls.key")
+        from mtad.config.certificate import examine_authorities
+
+        examine_authorities(tls.client_ca, findings)
 
 
 def _listeners(config: Config, findings: Findings, *, defaulted: bool) -> None:

@@ -40,6 +40,7 @@ SECTIONS: dict[str, str] = {
     " addresses for the system service, and 2525, 2587 and 2465 on loopback otherwise.",
     "access": "Who may relay, and who may operate.",
     "tls": "The certificate for STARTTLS and for submissions. Sign-in needs it.",
+    "tls.certificate": "More certificates, for clients that ask for a name in one of them. All others get tls.cert.",
     "dns": "How names are looked up.",
     "delivery": "How mail leaves. Mail that cannot go now is tried again until it expires.",
     "delivery.route": "Where mail for a domain goes instead of to its MX. The first match wins.",
@@ -47,6 +48,9 @@ SECTIONS: dict[str, str] = {
     "limits": "Bounds against mistakes and abuse.",
     "keep": "How long finished mail stays visible.",
 }
+
+# Sections of which there may be several: [[...]] tables.
+REPEATED = ("delivery.route", "tls.certificate")
 
 _RETRY = '["5m", "15m", "30m", "1h", "2h", "4h"]'
 
@@ -72,6 +76,11 @@ KEYS: tuple[Key, ...] = (
     Key("tls.cert", "path", '""', "PEM file with the certificate, followed by its chain.", parse.text, "cert",
         "MTA_TLS_CERT", "file"),
     Key("tls.key", "path", '""', "PEM file with the private key.", parse.text, "key", "MTA_TLS_KEY", "file"),
+    Key("tls.client_ca", "path", '""', "PEM file with the authorities of client certificates, for sign-in by"
+        " certificate. Empty: users are not asked for one.", parse.text, "client_ca", base="file"),
+    Key("tls.certificate.cert", "path", "(required)", "PEM file with the certificate, followed by its chain. The names"
+        " are those in the certificate.", parse.text, "cert", base="file"),
+    Key("tls.certificate.key", "path", "(required)", "PEM file with its private key.", parse.text, "key", base="file"),
     Key("dns.servers", "list of addresses", "[]", "Name servers to ask; empty means the system's.",
         parse.several(parse.dns_server), "servers"),
     Key("dns.timeout", "duration", '"5s"', "How long one lookup may take.", parse.positive_duration, "timeout_s"),

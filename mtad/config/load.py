@@ -14,6 +14,7 @@ from mtad.config.places import Place, locate
 from mtad.config.tree import (
     Access,
     Address,
+    CertificateFiles,
     Config,
     Delivery,
     Dns,
@@ -55,21 +56,29 @@ def load(
         raise ConfigErrors(findings.errors)
     values = source.values_of(document, place, findings)
     source.override(values, environ, place, findings)
-    routes = source.routes_of(document, place, findings)
+    routes = source.tables_of("delivery.route", document, place, findings)
+    certificates = source.tables_of("tls.certificate", document, place, findings)
     for key in KEYS:
         spoken_of = {key.path, key.variable, f"{key.variable}_FILE"} & {error.key for error in findings.errors}
         if key.section == "" and key.default == "(required)" and key.path not in values and not spoken_of:
             findings.error(key.path, "is missing", key.help)
     listen = document.get("listen")
     defaulted = not (isinstance(listen, dict) and MAIL_LISTENERS & listen.keys())
-    settings = _tree(values, routes, place, defaulted=defaulted)
+    settings = _tree(values, routes, certificates, place, defaulted=defaulted)
     check(settings, place, findings, defaulted=defaulted, now=clock())
     if findings.errors:
         raise ConfigErrors(findings.errors)
     return replace(without_dead_listeners(settings), warnings=tuple(findings.warnings))
 
 
-def _tree(values: Mapping[str, Any], routes: list[dict[str, Any]], place: Place, *, defaulted: bool) -> Config:
+def _tree(
+    values: Mapping[str, Any],
+    routes: list[dict[str, Any]],
+    certificates: list[dict[str, Any]],
+    place: Place,
+    *,
+    defaulted: bool,
+) -> Config:
     """The tree of what could be read; the places fill in what depends on them."""
     fields: dict[str, dict[str, Any]] = {}
     for key in KEYS:
@@ -96,7 +105,7 @@ def _tree(values: Mapping[str, Any], routes: list[dict[str, Any]], place: Place,
         paths=place.paths,
         listen=listen,
         access=Access(**fields.get("access", {})),
-        tls=Tls(**fields.get("tls", {})),
+        tls=Tls(**fields.get("tls", {}), certificates=tuple(CertificateFiles(**pair) for pair in certificates)),
         dns=Dns(**fields.get("dns", {})),
         delivery=Delivery(**fields.get("delivery", {}), routes=rules),
         local=Local(**local),

@@ -5,14 +5,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mtad.config.errors import Findings
-from mtad.config.keys import KEYS, SECTIONS, Key
+from mtad.config.keys import KEYS, REPEATED, SECTIONS, Key
 from mtad.config.parse import BadValue
 from mtad.config.places import Place
 
 FILE_MAX_BYTES = 4 * 1024 * 1024
 SECRET_MAX_BYTES = 64 * 1024
-ROUTES_MAX = 10_000
-ROUTE = "delivery.route"
+TABLES_MAX = 10_000
 
 # Of the family, but no settings: read by the commands, the logs and the fault points themselves.
 OTHER_VARIABLES = frozenset({"MTA_ROOT", "MTA_CONFIG", "MTA_SOCKET", "MTA_SENDMAIL_STRICT", "MTA_FAULT"})
@@ -45,31 +44,32 @@ def read_file(place: Place, findings: Findings, *, optional: bool) -> dict[str, 
 
 
 def values_of(document: Mapping[str, Any], place: Place, findings: Findings) -> dict[str, Any]:
-    """Parsed values by key path, without the routes."""
+    """Parsed values by key path, without the tables that repeat."""
     return dict(_walk(document, "", place, findings))
 
 
-def routes_of(document: Mapping[str, Any], place: Place, findings: Findings) -> list[dict[str, Any]]:
-    """One dict of parsed values per [[delivery.route]], keyed by the last word of the key."""
-    delivery = document.get("delivery")
-    tables = delivery.get("route", []) if isinstance(delivery, dict) else []
+def tables_of(section: str, document: Mapping[str, Any], place: Place, findings: Findings) -> list[dict[str, Any]]:
+    """One dict of parsed values per table of a section that repeats, keyed by the last word of the key."""
+    above, _, word = section.rpartition(".")
+    parent = document.get(above)
+    tables = parent.get(word, []) if isinstance(parent, dict) else []
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        findings.error(ROUTE, "is not a list of tables", "begin each one with [[delivery.route]]")
+        findings.error(section, "is not a list of tables", f"begin each one with [[{section}]]")
         return []
-    if len(tables) > ROUTES_MAX:
-        findings.error(ROUTE, f"has more than {ROUTES_MAX} entries")
+    if len(tables) > TABLES_MAX:
+        findings.error(section, f"has more than {TABLES_MAX} entries")
         return []
-    routes = []
+    found = []
     for number, table in enumerate(tables, 1):
-        label = f"{ROUTE}[{number}]"
+        label = f"{section}[{number}]"
         before = len(findings.errors)
-        route = {path.rpartition(".")[2]: value for path, value in _walk(table, ROUTE, place, findings, label)}
-        for name in ("match", "to"):
-            if name not in table:
-                findings.error(f"{label}.{name}", "is missing", _BY_PATH[f"{ROUTE}.{name}"].help)
+        values = {path.rpartition(".")[2]: value for path, value in _walk(table, section, place, findings, label)}
+        for key in KEYS:
+            if key.section == section and key.default == "(required)" and key.name not in table:
+                findings.error(f"{label}.{key.name}", "is missing", key.help)
         if len(findings.errors) == before:
-            routes.append(route)
-    return routes
+            found.append(values)
+    return found
 
 
 def override(values: dict[str, Any], environ: Mapping[str, str], place: Place, findings: Findings) -> None:
@@ -105,7 +105,7 @@ def _walk(
     for name, value in table.items():
         path = f"{section}.{name}" if section else name
         shown = f"{label or section}.{name}" if section else name
-        if path == ROUTE:
+        if path in REPEATED:
             continue
         if path in SECTIONS:
             if isinstance(value, dict):

@@ -60,9 +60,19 @@ class Access:
 
 
 @dataclass(frozen=True, slots=True)
+class CertificateFiles:
+    """One more certificate, for clients that ask for a name in it."""
+
+    cert: str  # absolute paths
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tls:
     cert: str = ""  # absolute path; "" = none, then STARTTLS, AUTH and submissions are off
     key: str = ""
+    client_ca: str = ""  # authorities of client certificates; "" = users are not asked for one
+    certificates: tuple[CertificateFiles, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

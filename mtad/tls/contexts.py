@@ -1,9 +1,10 @@
 """TLS settings of both directions. A context is made once and shared by all connections; making one reads files."""
 
 import ssl
-from typing import Literal
+from typing import Any, Literal
 
 from mtad.config import Tls
+from mtad.tls.certificates import Certificate, choose, index, read
 
 Mode = Literal["may", "encrypt", "verify"]
 
@@ -17,16 +18,62 @@ class TlsError(Exception):
     """A certificate or key cannot be used. The text names the file and is for the operator."""
 
 
-def server_context(tls: Tls) -> ssl.SSLContext | None:
-    """The context of the listeners: TLS 1.2 at least; None without a certificate. Raises TlsError."""
+class ServerContext(ssl.SSLContext):
+    """A context of the listeners, and what is known of its certificate.
+
+    `users` is the one for the submission listeners: it asks for a client certificate where tls.client_ca is set. Other
+    servers are never asked: one that shows a certificate of another authority could not deliver.
+    """
+
+    certificate: Certificate
+    certificates: tuple[Certificate, ...]  # all that a client may get; the default first
+    users: "ServerContext"
+
+    @property
+    def leaf(self) -> bytes:
+        """The certificate in DER, for channel binding (RFC 5929 4)."""
+        return self.certificate.leaf
+
+
+def server_context(tls: Tls) -> ServerContext | None:
+    """The context of the listeners: TLS 1.2 at least, the certificate by the name that the client asks for; None
+    without a certificate. Raises TlsError when one of the files cannot be used."""
     if not tls.cert and not tls.key:
         return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    default = _context(tls.cert, tls.key)
+    contexts = [default, *(_context(one.cert, one.key) for one in tls.certificates)]
+    default.certificates = tuple(context.certificate for context in contexts)
+    if tls.client_ca:
+        default.users = _context(tls.cert, tls.key)
+        default.users.certificates = default.certificates
+        default.users.verify_mode = ssl.CERT_OPTIONAL
+        _trust(default.users, tls.client_ca)
+    if len(contexts) > 1:
+        by_name = index(default.certificates)
+
+        def by_server_name(connection: Any, asked: str | None, _context: ssl.SSLContext) -> None:
+            number = choose(by_name, asked)
+            if number:
+                connection.context = contexts[number]
+
+        for front in (default, default.users):
+            front.sni_callback = by_server_name
+    return default
+
+
+def _context(cert: str, key: str) -> ServerContext:
+    context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
     # Renegotiation is a way to keep a server busy, compression one to read what it sends.
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
-    _load(context, tls)
+    _load(context, cert, key)
+    try:
+        context.certificate = read(cert, key)
+    except (OSError, ValueError) as error:
+        raise TlsError(f"{cert} {error.strerror if isinstance(error, OSError) else error}") from None
+    context.certificates = (context.certificate,)
+    context.users = context
     return context
 
 
@@ -38,13 +85,7 @@ def client_context(mode: Mode, *, ca_file: str = "") -> ssl.SSLContext:
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     if mode == "verify":
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        try:
-            if ca_file:
-                context.load_verify_locations(ca_file)
-            else:
-                context.load_default_certs(ssl.Purpose.SERVER_AUTH)
-        except (OSError, ssl.SSLError) as error:
-            raise TlsError(f"{ca_file or 'the system authorities'} cannot be used: {_why(error)}") from None
+        _trust(context, ca_file)
         return context
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -54,13 +95,23 @@ def client_context(mode: Mode, *, ca_file: str = "") -> ssl.SSLContext:
     return context
 
 
-def _load(context: ssl.SSLContext, tls: Tls) -> None:
-    def no_passphrase() -> str:
-        raise TlsError(
-            f"{tls.key} has a passphrase; a service needs a key without one"
-        )  # else OpenSSL asks the terminal
+def _trust(context: ssl.SSLContext, ca_file: str) -> None:
+    """Accept what these authorities signed; "" is the system's."""
+    try:
+        if ca_file:
+            context.load_verify_locations(ca_file)
+        else:
+            context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    except (OSError, ssl.SSLError) as error:
+        raise TlsError(f"{ca_file or 'the system authorities'} cannot be used: {_why(error)}") from None
 
-    for path, kind in ((tls.cert, "certificate"), (tls.key, "key")):
+
+def _load(context: ssl.SSLContext, cert: str, key: str) -> None:
+    def no_passphrase() -> str:
+        # Else OpenSSL asks the terminal.
+        raise TlsError(f"{key} has a passphrase; a service needs a key without one")
+
+    for path, kind in ((cert, "certificate"), (key, "key")):
         if not path:
             raise TlsError(f"there is no {kind}: tls.cert and tls.key go together")
         try:
@@ -69,11 +120,11 @@ def _load(context: ssl.SSLContext, tls: Tls) -> None:
         except OSError as error:
             raise TlsError(f"{path} cannot be read: {error.strerror}") from None
     try:
-        context.load_cert_chain(tls.cert, tls.key, no_passphrase)
+        context.load_cert_chain(cert, key, no_passphrase)
     except (OSError, ssl.SSLError) as error:
         if getattr(error, "reason", "") == "KEY_VALUES_MISMATCH":
-            raise TlsError(f"{tls.key} does not belong to the certificate {tls.cert}") from None
-        raise TlsError(f"{tls.cert} with {tls.key} cannot be used: {_why(error)}") from None
+            raise TlsError(f"{key} does not belong to the certificate {cert}") from None
+        raise TlsError(f"{cert} with {key} cannot be used: {_why(error)}") from None
 
 
 def _why(error: OSError) -> str:

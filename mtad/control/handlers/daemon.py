@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 
 from mtad.accounts.aliases import load_aliases
 from mtad.config import Config, ConfigErrors
-from mtad.config.keys import KEYS
+from mtad.config.keys import KEYS, REPEATED
 from mtad.config.tree import Address, Target
 from mtad.control.admin import Admin, Args, Failed, Row
 from mtad.control.handlers.rows import counts
@@ -14,7 +14,16 @@ from mtad.control.handlers.rows import counts
 async def status(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
     facts = dict(admin.app.status())
     stats = await admin.store.stats(admin.clock())
-    yield {**facts, "hostname": admin.config.hostname, "domains": list(admin.config.domains), **counts(stats)}
+    now = admin.clock()
+    waiting = [f"{domain}: {open_}, oldest {age(now - since)}" for domain, open_, since in stats.domains[:WAITING_MAX]]
+    yield {
+        **facts,
+        "hostname": admin.config.hostname,
+        "domains": list(admin.config.domains),
+        **counts(stats),
+        "waiting": waiting,
+        "problems": list(facts.get("problems", ())),
+    }
 
 
 async def reload(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
@@ -54,16 +63,21 @@ def settings(config: Config) -> list[tuple[str, str]]:
     """Every setting as (key of mtad.toml, value as it is written there). Secrets become "(set)". Pure."""
     shown = []
     for key in KEYS:
-        if key.section == "delivery.route":
+        if key.section in REPEATED:
             continue
         section = getattr(config, key.section) if key.section else config
         value = getattr(section, key.field)
         shown.append((key.path, _secret(value) if key.type == "secret" else toml(value, key.type)))
+    tables: list[tuple[str, tuple[object, ...]]] = [
+        ("tls.certificate", config.tls.certificates),
+        ("delivery.route", config.delivery.routes),
+    ]
     shown += [
-        (f"delivery.route[{n}].{key.name}", toml(getattr(rule, key.field), key.type))
-        for n, rule in enumerate(config.delivery.routes, 1)
+        (f"{section}[{n}].{key.name}", toml(getattr(table, key.field), key.type))
+        for section, several in tables
+        for n, table in enumerate(several, 1)
         for key in KEYS
-        if key.section == "delivery.route"
+        if key.section == section
     ]
     return shown
 
