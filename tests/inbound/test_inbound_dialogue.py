@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 from inbound_house import PASSWORD, STRANGER, House, codes, say
 
-from mtad.inbound.conversation import AUTH_LINE_MAX, ENDLESS_LINE, JUNK_MAX, LINE_MAX, Conversation
+from mtad.inbound.conversation import AUTH_LINE_MAX, ENDLESS_LINE, LINE_MAX, Conversation
+from mtad.inbound.talk import JUNK_MAX
 from mtad.mail.envelope import Peer
 
 USER = Peer("submission", ip="192.0.2.9", tls="TLSv1.3 X")

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from inbound_house import House, end_house, make_house
 
-from mtad.inbound.conversation import JUNK_MAX
+from mtad.inbound.talk import JUNK_MAX
 from mtad.mail.envelope import Peer
 
 STREAM = (
