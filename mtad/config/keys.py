@@ -45,6 +45,7 @@ SECTIONS: dict[str, str] = {
     "delivery": "How mail leaves. Mail that cannot go now is tried again until it expires.",
     "delivery.route": "Where mail for a domain goes instead of to its MX. The first match wins.",
     "local": "Mail for our own domains, after aliases.",
+    "smtp": "How strict the dialogue is.",
     "limits": "Bounds against mistakes and abuse.",
     "keep": "How long finished mail stays visible.",
 }
@@ -67,6 +68,9 @@ KEYS: tuple[Key, ...] = (
         parse.several(parse.listener), "submissions"),
     Key("listen.http", "address", '""', "Metrics, health and queue statistics, for reading only. Empty is off.",
         parse.optional_listener, "http"),
+    Key("listen.proxy_from", "list of networks", "[]", "Load balancers whose connections begin with the PROXY protocol,"
+        " version 1 or 2, which names the client. From all others it is an error.", parse.several(parse.network),
+        "proxy_from"),
     Key("access.trusted_networks", "list of networks", '["127.0.0.0/8", "::1"]', "Clients that may send to anyone"
         " without signing in.", parse.several(parse.network), "trusted_networks"),
     Key("access.admin_group", "text", '"mtad-admin"', "Members of this system group operate the daemon with mtactl.",
@@ -115,6 +119,10 @@ KEYS: tuple[Key, ...] = (
         parse.optional_address, "catch_all"),
     Key("local.delimiter", "character", '"+"', "Separates a sub-address: alice+lists reaches alice.", parse.delimiter,
         "delimiter"),
+    Key("smtp.bare_newline", "choice", '"reject"', "A CR or LF in a mail that is not part of CRLF: reject the mail, or"
+        " normalize it to CRLF before it is signed and stored.", parse.one_of("reject", "normalize"), "bare_newline"),
+    Key("smtp.early_talkers", "choice", '"refuse"', "Strangers that speak before the greeting, or go on behind their"
+        " EHLO without its answer: refuse or allow.", parse.one_of("refuse", "allow"), "early_talkers"),
     Key("limits.message_size", "size", '"50M"', "The largest mail.", parse.size, "message_size_bytes"),
     Key("limits.header_size", "size", '"256k"', "The largest header block.", parse.size, "header_size_bytes"),
     Key("limits.recipients", "count", "1000", "Recipients of one mail.", parse.count, "recipients"),
@@ -128,6 +136,43 @@ KEYS: tuple[Key, ...] = (
     Key("limits.data_timeout", "duration", '"3m"', "How long a session may be silent within a mail.",
         parse.positive_duration, "data_timeout_s"),
     Key("limits.received", "count", "50", "Received fields before a mail counts as looping.", parse.count, "received"),
+    Key("limits.session_timeout", "duration", '"2h"', "How long a session may last in all.", parse.positive_duration,
+        "session_timeout_s"),
+    Key("limits.data_rate_min", "number", "500", "Octets per second at which a mail must come in; 0 is any rate.",
+        parse.number, "data_rate_min"),
+    Key("limits.data_grace", "duration", '"1m"', "How far a mail may be behind that rate.", parse.duration,
+        "data_grace_s"),
+    Key("limits.greet_delay", "duration", '"0s"', "Let strangers on listen.smtp wait for the greeting; who speaks"
+        " before it is refused. With 0, only what came with the connection counts.", parse.duration, "greet_delay_s"),
+    Key("limits.proxy_timeout", "duration", '"5s"', "How long a load balancer may take to name the client.",
+        parse.positive_duration, "proxy_timeout_s"),
+    Key("limits.connection_rate", "rate", '"1200/1m"', "New connections of one client (an IPv4 address, or the /64 of"
+        " an IPv6 address); 0 is no limit.", parse.rate, "connection_rate"),
+    Key("limits.message_rate", "rate", '"600/1m"', "Mails of one client that has not signed in.", parse.rate,
+        "message_rate"),
+    Key("limits.recipient_rate", "rate", '"3000/1m"', "Recipients of such a client.", parse.rate, "recipient_rate"),
+    Key("limits.error_rate", "rate", '"100/10m"', "Errors of such a client before it is blocked for error_block.",
+        parse.rate, "error_rate"),
+    Key("limits.auth_failure_rate", "rate", '"20/10m"', "Failed sign-ins of one client before it is blocked for"
+        " auth_block.", parse.rate, "auth_failure_rate"),
+    Key("limits.user_message_rate", "rate", '"600/1h"', "Mails of one user.", parse.rate, "user_message_rate"),
+    Key("limits.user_recipient_rate", "rate", '"6000/1h"', "Recipients of one user.", parse.rate,
+        "user_recipient_rate"),
+    Key("limits.user_auth_failure_rate", "rate", '"100/1h"', "Failed sign-ins as one user; beyond it only clients from"
+        " which the user has signed in before may try.", parse.rate, "user_auth_failure_rate"),
+    Key("limits.domain_message_rate", "rate", '"0"', "Mails of one sender's domain.", parse.rate,
+        "domain_message_rate"),
+    Key("limits.domain_recipient_rate", "rate", '"0"', "Recipients of mails of one sender's domain.", parse.rate,
+        "domain_recipient_rate"),
+    Key("limits.delay_max", "duration", '"20s"', "Answers to a client's errors and failed sign-ins take 1, 2, 4 ..."
+        " seconds, up to this; 0 is at once.", parse.duration, "delay_max_s"),
+    Key("limits.error_block", "duration", '"15m"', "The first block for errors; each further one is twice as long.",
+        parse.positive_duration, "error_block_s"),
+    Key("limits.auth_block", "duration", '"1h"', "The first block for failed sign-ins; each further one is twice as"
+        " long.", parse.positive_duration, "auth_block_s"),
+    Key("limits.block_max", "duration", '"1d"', "The longest of these blocks.", parse.positive_duration, "block_max_s"),
+    Key("limits.exempt", "list of networks", "[]", "Clients that are never slowed down or blocked by the daemon itself,"
+        " as a webmail server that limits its users.", parse.several(parse.network), "exempt"),
     Key("keep.history", "duration", '"7d"', "Finished mail in `mtactl queue show` and `queue list --state done`.",
         parse.positive_duration, "history_s"),
     Key("keep.trash", "duration", '"3d"', "Purged mail can be restored.", parse.positive_duration, "trash_s"),

@@ -23,6 +23,7 @@ from mtad.config.tree import (
     Listen,
     Local,
     RouteRule,
+    Smtp,
     Target,
     Tls,
 )
@@ -109,6 +110,7 @@ def _tree(
         dns=Dns(**fields.get("dns", {})),
         delivery=Delivery(**fields.get("delivery", {}), routes=rules),
         local=Local(**local),
+        smtp=Smtp(**fields.get("smtp", {})),
         limits=Limits(**fields.get("limits", {})),
         keep=Keep(**fields.get("keep", {})),
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from mtad.config.tree import Address, Target
+from mtad.config.tree import Address, Rate, Target
 from mtad.mail import address as addresses
 
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -55,6 +55,21 @@ def count(value: Any) -> int:
     if not 1 <= value <= COUNT_MAX:
         raise BadValue(f"{value} is out of range", f"1 to {COUNT_MAX}")
     return value
+
+
+def number(value: Any) -> int:
+    """A whole number from 0 to COUNT_MAX."""
+    return 0 if value in (0, "0") and not isinstance(value, bool) else count(value)
+
+
+def rate(value: Any) -> Rate:
+    """ "20/10m": so many within a window; 0 is no limit."""
+    if value in (0, "0") and not isinstance(value, bool):
+        return Rate()
+    many, slash, window = value.partition("/") if isinstance(value, str) else ("", "", "")
+    if not slash:
+        raise BadValue(f"{_kind(value)} where a rate is expected", '"20/10m", or 0 for no limit')
+    return Rate(count(many.strip()), positive_duration(window if window[:1].isdigit() else f"1{window}"))
 
 
 def port(value: Any) -> int:

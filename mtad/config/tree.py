@@ -50,6 +50,7 @@ class Listen:
     submission: tuple[Address, ...] = ()
     submissions: tuple[Address, ...] = ()
     http: Address | None = None
+    proxy_from: tuple[str, ...] = ()  # networks whose connections begin with the PROXY protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,29 @@ class Local:
 
 
 @dataclass(frozen=True, slots=True)
+class Rate:
+    """So many within a window of so many seconds; count 0 = no limit."""
+
+    count: int = 0
+    window_s: float = 1.0
+
+    def __str__(self) -> str:
+        """As it is written in the file."""
+        if not self.count:
+            return "0"
+        for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+            if self.window_s >= length and self.window_s % length == 0:
+                return f"{self.count}/{self.window_s / length:.0f}{unit}"
+        return f"{self.count}/{self.window_s:g}s"
+
+
+@dataclass(frozen=True, slots=True)
+class Smtp:
+    bare_newline: str = "reject"  # reject | normalize: a CR or LF in a mail that is not part of CRLF
+    early_talkers: str = "refuse"  # refuse | allow: strangers that do not wait for the greeting, or for EHLO's answer
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     message_size_bytes: int = 50 * 1024 * 1024
     header_size_bytes: int = 256 * 1024
@@ -133,6 +157,27 @@ class Limits:
     command_timeout_s: float = 300.0
     data_timeout_s: float = 180.0  # per block (RFC 5321 4.5.3.2.5)
     received: int = 50
+    session_timeout_s: float = 2 * 3600.0
+    data_rate_min: int = 500  # octets per second, beyond `data_grace_s`; 0 = any
+    data_grace_s: float = 60.0
+    greet_delay_s: float = 0.0
+    proxy_timeout_s: float = 5.0
+    # In sliding windows: by client (an IPv4 address, or the /64 of an IPv6 address), user, and sender's domain.
+    connection_rate: Rate = Rate(1200, 60.0)
+    message_rate: Rate = Rate(600, 60.0)
+    recipient_rate: Rate = Rate(3000, 60.0)
+    error_rate: Rate = Rate(100, 600.0)
+    auth_failure_rate: Rate = Rate(20, 600.0)
+    user_message_rate: Rate = Rate(600, 3600.0)
+    user_recipient_rate: Rate = Rate(6000, 3600.0)
+    user_auth_failure_rate: Rate = Rate(100, 3600.0)
+    domain_message_rate: Rate = Rate()
+    domain_recipient_rate: Rate = Rate()
+    delay_max_s: float = 20.0
+    error_block_s: float = 900.0
+    auth_block_s: float = 3600.0
+    block_max_s: float = 86400.0
+    exempt: tuple[str, ...] = ()  # networks that are never slowed down or blocked by the daemon itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +197,7 @@ class Config:
     dns: Dns = field(default_factory=Dns)
     delivery: Delivery = field(default_factory=Delivery)
     local: Local = field(default_factory=Local)
+    smtp: Smtp = field(default_factory=Smtp)
     limits: Limits = field(default_factory=Limits)
     keep: Keep = field(default_factory=Keep)
     warnings: tuple[str, ...] = ()  # what is odd but works; told at start and by `mtad check`
