@@ -65,7 +65,8 @@ class Delivery:
         self._rng = rng
 
     async def attempt(self, job: Job) -> Tried:
-        """Raises StoreError when the octets cannot be read."""
+        """Raises StoreError when the octets cannot be read. Cancelled, it still returns when anything was delivered:
+        that must be recorded. What was not is temporary then."""
         started_at = self._clock()
         said = await self._said(job)
         took_s = self._clock() - started_at
@@ -116,6 +117,9 @@ class Delivery:
             if ours and isinstance(self._directory.resolve(recipient.address), Unknown):
                 said.append(Said(_NOBODY))
                 continue
+            if _cancelled():
+                said.append(Said(LOCAL_ERROR))
+                continue
             reply = await self._mailboxes.deliver(pattern, recipient, job.message, content)
             said.append(Said(reply, "maildir"))
         return said
@@ -128,9 +132,14 @@ class Delivery:
         pending = list(range(len(job.recipients)))
         verdicts = 0
         for host in plan.hosts:
-            pending, spoke = await self._to_host(job, plan, host, content, pending, said)
+            try:
+                pending, spoke = await self._to_host(job, plan, host, content, pending, said)
+            except asyncio.CancelledError:
+                if not any(one is not None and one.reply.ok for one in said):
+                    raise
+                break
             verdicts += spoke
-            if not pending or verdicts >= VERDICTS_MAX:
+            if not pending or verdicts >= VERDICTS_MAX or _cancelled():
                 break
         return [one or Said(LOCAL_ERROR) for one in said]
 
@@ -164,7 +173,7 @@ class Delivery:
                     (crowded if reply.code == 452 and reply.stage == "rcpt" else left).append(index)
                 else:
                     taken = taken or reply.stage == "final"
-            if not taken:
+            if not taken or _cancelled():
                 return left + crowded, spoke
             pending = crowded  # RFC 5321 4.5.3.1.10: too many recipients; the others at once
         return left, spoke
@@ -184,6 +193,12 @@ async def _tried(ask: Callable[[str], Awaitable[tuple[str, ...]]], host: str) ->
         return await ask(host)
     except (DnsTemporary, NoSuchName, NoData) as error:
         return error
+
+
+def _cancelled() -> bool:
+    """Whether this task was told to end and only goes on to report what was done."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _envelope(job: Job, pending: Sequence[int]) -> Envelope:

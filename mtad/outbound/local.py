@@ -32,14 +32,20 @@ class Mailboxes:
         self._hostname = hostname
 
     async def deliver(self, pattern: str, recipient: Recipient, message: Message, content: Content) -> Reply:
-        """Success, or a temporary reply with its cause. Not cancellable half-way: the thread ends its work."""
+        """Success, or a temporary reply with its cause. Cancelled, it returns all the same, when the thread has ended:
+        what that did must be recorded."""
         path = mailbox(pattern, recipient.address)
         if isinstance(path, Reply):
             return path
         name = f"{int(message.accepted_at)}.{recipient.id}.{_plain(self._hostname)}"
         loop = asyncio.get_running_loop()
+        writing = loop.run_in_executor(self._executor, store, path, name, _top(message, recipient), content)
         try:
-            await loop.run_in_executor(self._executor, store, path, name, _top(message, recipient), content)
+            try:
+                await asyncio.shield(writing)
+            except asyncio.CancelledError:
+                await asyncio.wait([writing])
+                writing.result()
         except OSError as error:
             return _why(error).because(f"{path}: {error}")
         return DELIVERED

@@ -1,10 +1,11 @@
 """The way out: leases what is due, gives each job a task within the limits, and settles what came of it."""
 
 import asyncio
+import math
 import random
 import ssl
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -26,6 +27,7 @@ from mtad.queue.store import Settlement, Store, StoreError
 from mtad.tls.contexts import Mode, client_context
 
 LEASE_S = 300.0
+SETTLE_S = 10.0  # at the end, for outcomes that are known but not recorded yet
 HELD_MAX = 4  # leased jobs per worker: what waits for slow destinations must not keep others from being leased
 THREADS = 4
 IDLE_MAX_S = 60.0  # the queue is looked at this often even if nothing seems due
@@ -48,6 +50,7 @@ class _Running:
     lane: _Lane
     until: float
     task: asyncio.Task[None] | None = field(default=None)
+    tried: bool = False  # there is an outcome: it must be recorded, whatever happens
 
 
 class Scheduler:
@@ -78,6 +81,7 @@ class Scheduler:
         self._lanes: dict[str, _Lane] = {}
         self._ready: deque[_Running] = deque()  # admitted, wait for a worker
         self._active = 0
+        self._first_until = math.inf  # no lease of ours ends before this
         self._more = False  # the last call to the store brought as much as we had room for
         self._wakeup = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -127,13 +131,15 @@ class Scheduler:
             lane.waiting.clear()
         self._leased = {key: running for key, running in self._leased.items() if running.task is not None}
         self.wake()
-        tasks = [running.task for running in self._leased.values() if running.task is not None]
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=timeout_s)
-            for task in late:
+        begun = {running.task: running for running in self._leased.values() if running.task is not None}
+        late = await _over(begun, timeout_s)
+        for task in late:
+            if not begun[task].tried:
                 task.cancel()
-            if late:
-                await asyncio.wait(late)
+        late = await _over(late, SETTLE_S)
+        for task in late:
+            task.cancel()
+        await _over(late, None)
         self._transport.close()
         self._executor.shutdown(wait=False)
 
@@ -155,6 +161,9 @@ class Scheduler:
                 lane.skipped = len(lane.waiting) >= limits.max_per_domain
             skip = frozenset([domain for domain, lane in self._lanes.items() if lane.skipped])
             now = self._clock()
+            if now >= self._first_until:
+                # The clock jumped, or the machine slept. What is at work must not be leased a second time.
+                await self._keep(now)
             jobs = await self._store.lease(now, now + LEASE_S, room, skip)
             if self._stopping.is_set():
                 break  # drain does not know of these; their leases end with the daemon
@@ -182,6 +191,7 @@ class Scheduler:
         lane = self._lanes.get(job.domain) or self._lanes.setdefault(job.domain, _Lane())
         lane.held += 1
         running = _Running(job, lane, job.until)
+        self._first_until = min(self._first_until, job.until)
         self._leased[_key(job)] = running
         lane.waiting.append(running)
         self._admit(lane)
@@ -209,26 +219,31 @@ class Scheduler:
             self._wakeup.set()
 
     async def _renew(self) -> None:
-        """Keep what we hold; give up what was lost."""
         while True:
             await asyncio.sleep(LEASE_S / 6)
-            for key, running in list(self._leased.items()):
-                until = self._clock() + LEASE_S
-                if key not in self._leased or running.until > until - LEASE_S / 2:
-                    continue
-                try:
-                    kept = await self._store.renew(running.job, until)
-                except StoreError as error:
-                    self._events.store_trouble(str(error))
-                    continue
-                if key not in self._leased:
-                    continue
-                if kept:
-                    running.until = until
-                elif running.task is not None:
-                    running.task.cancel()
-                else:
-                    self._withdraw(running)
+            try:
+                await self._keep(self._clock())
+            except StoreError as error:
+                self._events.store_trouble(str(error))
+            except Exception as error:  # noqa: BLE001  (without renewals mail would go out twice)
+                self._events.internal_error("renew", error)
+
+    async def _keep(self, now: float) -> None:
+        """Hold what we hold for longer; give up what was lost. Raises StoreError."""
+        until = now + LEASE_S
+        for key, running in list(self._leased.items()):
+            if key not in self._leased or running.until > until - LEASE_S / 2:
+                continue
+            kept = await self._store.renew(running.job, until)
+            if key not in self._leased:
+                continue
+            if kept:
+                running.until = until
+            elif running.task is not None:
+                running.task.cancel()
+            else:
+                self._withdraw(running)
+        self._first_until = min((running.until for running in self._leased.values()), default=math.inf)
 
     def _withdraw(self, running: _Running) -> None:
         """It was lost before it began."""
@@ -252,6 +267,7 @@ class Scheduler:
         try:
             try:
                 tried = await self._attempt(job)
+                running.tried = True
             finally:
                 # The way to the destination is free; what follows is between us and the store.
                 self._left(running.lane)
@@ -303,10 +319,8 @@ class Scheduler:
             try:
                 kept = await self._store.settle(settlement)
                 break
-            except StoreError as error:
+            except StoreError as error:  # until it is recorded: the other way out would be to send it again
                 self._events.store_trouble(str(error))
-                if self._clock() >= running.until:
-                    return
                 await asyncio.sleep(wait_s)
                 wait_s = min(2 * wait_s, 5.0)
         if not kept:
@@ -329,7 +343,8 @@ class Scheduler:
 
     def _without_report(self, before: Recipient, after: Recipient, job: Job, now: float) -> Recipient:
         if after.state is State.FAILED:
-            after = retry.settle(before, LOCAL_ERROR, now, self._config.delivery, *_times(job), self._rng)
+            limits, accepted_at = self._config.delivery, job.message.accepted_at
+            after = retry.settle(before, LOCAL_ERROR, now, limits, accepted_at, math.inf, self._rng)  # even if expired
         return replace(after, warned_at=before.warned_at)
 
     async def _reports(self, job: Job, tried: Tried, after: Sequence[Recipient], now: float) -> Sequence[NewMessage]:
@@ -353,6 +368,12 @@ class Scheduler:
         if made.nobody:
             self._events.double_bounce(job.message.id, made.nobody)
         return made.messages
+
+
+async def _over(tasks: Iterable[asyncio.Task[None]], timeout_s: float | None) -> set[asyncio.Task[None]]:
+    """Wait for tasks; those that are not done then."""
+    open_tasks = {task for task in tasks if not task.done()}
+    return (await asyncio.wait(open_tasks, timeout=timeout_s))[1] if open_tasks else open_tasks
 
 
 def _times(job: Job) -> tuple[float, float]:

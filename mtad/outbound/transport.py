@@ -74,7 +74,8 @@ class Transport:
     async def deliver(
         self, remote: Remote, host: Host, envelope: Envelope, content: Content, size_bytes: int
     ) -> Outcome:
-        """One transaction with one host; cancelled, the connection is cut.
+        """One transaction with one host. Cancelled, the connection is cut; it returns then only when a recipient had
+        been accepted for good, for that must be recorded.
 
         Raises Refused when there was no way to begin it; the stage of its reply says how far it came.
         """
@@ -89,7 +90,12 @@ class Transport:
                     eight_bit = await self._eight_bit(content)
                 if connection.usable:
                     dialogue.begin(envelope, size_bytes, eight_bit=eight_bit, utf8_head=not content.head.isascii())
-                    await connection.transact(content)
+                    try:
+                        await connection.transact(content)
+                    except asyncio.CancelledError:
+                        connection.abort()
+                        if not any(reply is not None and reply.ok for reply in dialogue.replies):
+                            raise
                     if not (reused and dialogue.closed and dialogue.answers - answers <= 1):
                         replies = [reply or LOCAL_ERROR for reply in dialogue.replies]
                         return Outcome(replies, host.relay, connection.tls, "DSN" in dialogue.extensions)

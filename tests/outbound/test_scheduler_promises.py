@@ -1,0 +1,182 @@
+"""One 250 is one mail: what a peer took is recorded once, whatever the clock, the operator or the stop do meanwhile."""
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from smtp_peer import Peer, serving
+from test_scheduler import Moody, house, running, to
+
+from mtad.config import Local, RouteRule, Target
+from mtad.mail.envelope import State
+from mtad.queue.store import StoreError
+
+
+async def test_a_clock_that_jumps_ahead_does_not_send_twice(tmp_path):
+    """As after an NTP step or a resumed machine: all leases have run out at once, while their jobs are on the wire."""
+    gate = asyncio.Event()
+    slow = Peer(gate=gate)
+    async with serving(slow), serving(Peer()) as fast:
+        routes = (RouteRule("slow.test", Target("smtp", "127.0.0.1", slow.port)), *to(fast.port))
+        async with house(tmp_path, routes=routes) as made, running(made) as scheduler:
+            name = await made.put("b@slow.test")
+            scheduler.wake()
+            await slow.seen("DATA")
+            made.clock.ahead = 1000.0
+            other = await made.put("c@fast.test")
+            scheduler.wake()
+            await made.settled(other)  # so the queue was looked at with the new time
+            gate.set()
+            [row] = await made.settled(name)
+            assert (row.state, row.tries) == (State.DONE, 1)
+            assert scheduler.active() == 0
+    assert len(slow.mails) == 1
+
+
+async def test_a_store_that_is_away_for_long_still_hears_of_the_250(tmp_path):
+    """The time of the lease is over before the store comes back; the mail is not sent again."""
+
+    class Away(Moody):
+        def __getattr__(self, name):
+            if name == "settle" and self.fails["settle"]:
+                made.clock.ahead += 1000.0
+            return super().__getattr__(name)
+
+    async with serving(Peer()) as peer, house(tmp_path, routes=to(peer.port)) as made:
+        async with running(made, store=Away(made.store, settle=3)) as scheduler:
+            name = await made.put("b@y.test")
+            scheduler.wake()
+            [row] = await made.settled(name)
+        assert (row.state, row.tries) == (State.DONE, 1)
+        assert len(peer.mails) == 1
+
+
+async def test_a_stop_records_what_was_taken_by_then(tmp_path):
+    """The second transaction of a job hangs; the first had its 250."""
+    peer = Peer(once={"RCPT TO:<c@": "452 4.5.3 one at a time"})
+    async with serving(peer), house(tmp_path, routes=to(peer.port)) as made:
+        scheduler = made.schedule()
+        task = asyncio.create_task(scheduler.run())
+        peer.says = {"RCPT TO:<c@": ""}
+        name = await made.put("b@y.test", "c@y.test")
+        scheduler.wake()
+        async with asyncio.timeout(10), peer.got:
+            await peer.got.wait_for(lambda: sum(one.startswith("RCPT TO:<c@") for one in peer.commands) == 2)
+        await scheduler.drain(0.05)
+        await task
+        rows = await made.rows(name)
+        assert [(row.state, row.tries) for row in rows] == [(State.DONE, 1), (State.READY, 1)]
+        assert len(peer.mails) == 1
+
+
+async def test_a_stop_records_what_a_mailbox_host_took(tmp_path):
+    """LMTP answers for each recipient: one did, one hangs."""
+    peer = Peer(lmtp=True, says={". c@": ""})
+    async with serving(peer):
+        routes = (RouteRule("*", Target("lmtp", "127.0.0.1", peer.port)),)
+        async with house(tmp_path, routes=routes) as made:
+            scheduler = made.schedule()
+            task = asyncio.create_task(scheduler.run())
+            name = await made.put("b@y.test", "c@y.test")
+            scheduler.wake()
+            async with asyncio.timeout(10):
+                while not peer.mails:
+                    await asyncio.sleep(0.005)
+            await scheduler.drain(0.2)
+            await task
+            rows = await made.rows(name)
+            assert [(row.state, row.tries) for row in rows] == [(State.DONE, 1), (State.READY, 1)]
+
+
+async def test_a_stop_waits_for_an_outcome_to_be_recorded(tmp_path):
+    """The store needs longer than the stop has time: the peer's 250 is in hand, and is not thrown away."""
+    waits, goes_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(Moody):
+        def __getattr__(self, name):
+            method = super().__getattr__(name)
+            if name != "settle":
+                return method
+
+            async def settle(*args):
+                if not waits.is_set():
+                    waits.set()
+                    await goes_on.wait()
+                    raise StoreError("disk I/O error")
+                return await method(*args)
+
+            return settle
+
+    async with serving(Peer()) as peer, house(tmp_path, routes=to(peer.port)) as made:
+        scheduler = made.schedule(store=Slow(made.store))
+        task = asyncio.create_task(scheduler.run())
+        name = await made.put("b@y.test")
+        scheduler.wake()
+        await asyncio.wait_for(waits.wait(), 10)
+        draining = asyncio.create_task(scheduler.drain(0.0))
+        await asyncio.sleep(0.05)
+        goes_on.set()
+        await draining
+        await task
+        [row] = await made.rows(name)
+        assert row.state == State.DONE
+        assert len(peer.mails) == 1
+
+
+async def test_a_stop_waits_for_the_mailbox(tmp_path):
+    """A thread that writes a Maildir cannot be cancelled, so its word counts; what it did not begin comes again."""
+    begun, go_on = threading.Event(), threading.Event()
+    local = Local(deliver=Target("maildir", path=f"{tmp_path}/mail/%u"))
+    async with house(tmp_path, local=local, users=("al@own.test", "bo@own.test")) as made:
+
+        class Gate:
+            """The executor, with a gate before each piece of work."""
+
+            def submit(self, work, *args):
+                def gated():
+                    begun.set()
+                    go_on.wait(10)
+                    return work(*args)
+
+                return threads.submit(gated)
+
+        scheduler = made.schedule()
+        with ThreadPoolExecutor(1) as threads:
+            made.scheduler._delivery._mailboxes._executor = Gate()
+            name = await made.put("al@own.test", "bo@own.test")
+            task = asyncio.create_task(scheduler.run())
+            assert await asyncio.to_thread(begun.wait, 10)
+            draining = asyncio.create_task(scheduler.drain(0.0))
+            await asyncio.sleep(0.05)
+            go_on.set()
+            await draining
+            await task
+        rows = await made.rows(name)
+        assert [row.state for row in rows] == [State.DONE, State.READY]
+
+
+async def test_an_expired_mail_waits_for_its_report_too(tmp_path):
+    """No failure without its report: also not when there is no time left."""
+
+    class Broken:
+        def expand(self, address):
+            raise RuntimeError("a bug")
+
+    async with serving(Peer(says={"RCPT": "450 4.2.0 not now"})) as peer:
+        async with house(tmp_path, routes=to(peer.port)) as made:
+            whole, made.directory = made.directory, Broken()
+            async with running(made) as scheduler:
+                name = await made.put("b@y.test", expires_s=0.0)
+                scheduler.wake()
+                [row] = await made.settled(name)
+                assert row.state == State.READY
+                assert row.next_at > made.clock()
+                made.directory = whole
+                scheduler.reload(replace(made.config), scheduler._delivery._resolver, whole)
+                made.clock.ahead = 40_000.0
+                scheduler.wake()
+                [row] = await made.settled(name, 2)
+                assert row.state == State.FAILED
+            rows = await made.rows()
+            assert sum(one.message_id != name for one in rows) == 1  # the report
