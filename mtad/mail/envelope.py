@@ -18,6 +18,9 @@ Source = Literal["smtp", "submission", "submissions", "local", "maildrop", "inte
 
 BodyType = Literal["7BIT", "8BITMIME", "BINARYMIME"]
 
+ByMode = Literal["", "R", "N"]
+"""DELIVERBY (RFC 2852): return the mail when it is late, only notify of it, or "" = no such wish."""
+
 
 class State(IntEnum):
     """Delivery state of one recipient. "deferred" is READY with a later time, "active" is LEASED: display words.
@@ -53,6 +56,11 @@ class Envelope:
     ret: str = ""  # "", "FULL", "HDRS"
     envid: str = ""  # xtext, as it came
     requiretls: bool = False
+    priority: int = 0  # MT-PRIORITY (RFC 6710), -9..9
+    hold_until: float = 0.0  # FUTURERELEASE (RFC 4865): not tried before; 0 = now
+    by_at: float = 0.0  # DELIVERBY (RFC 2852): to be delivered by then; 0 with by_mode ""
+    by_mode: ByMode = ""
+    by_trace: bool = False  # and the sender wants to hear of each hop
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +95,12 @@ class Message:
     header_id: str = ""  # the Message-ID field, for selectors and trace
     subject: str = ""
     digest: bytes = b""  # SHA-256 over the body and then the head, which is written last
+    priority: int = 0  # this and what follows as in Envelope
+    hold_until: float = 0.0
+    by_at: float = 0.0
+    by_mode: ByMode = ""
+    by_trace: bool = False
+    tls_optional: bool = False  # the sender wrote "TLS-Required: No" (RFC 8689 3)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,23 +22,37 @@ _WINDOW = 1000
 _RECIPIENTS_PER_DOMAIN = 12
 
 _UNLEASED = "NOT EXISTS (SELECT 1 FROM temp.lease l WHERE l.message = r.message AND l.n = r.n AND l.until > :now)"
-_DUE = f"recipient r INDEXED BY recipient_due WHERE r.state = 0 AND r.next_at <= :now AND {_UNLEASED}"
+_AT_LEVEL = "state = 0 AND priority = :level AND next_at <= :now"
 _OPEN_READY = "INDEXED BY recipient_open WHERE state IN (0, 2, 5) AND state = 0"
 _UNSKIPPED = "domain NOT IN (SELECT value FROM json_each(:skip))"
 
-_TAKE = f"SELECT r.message, {RECIPIENT} FROM {_DUE} ORDER BY r.next_at LIMIT :limit"
+# One seek for each priority that some waiting recipient has, the highest first; nearly always there is one.
+_LEVELS = """
+WITH RECURSIVE step (level) AS (
+    SELECT max(priority) FROM recipient INDEXED BY recipient_due WHERE state = 0
+    UNION ALL
+    SELECT (SELECT max(priority) FROM recipient INDEXED BY recipient_due WHERE state = 0 AND priority < step.level)
+    FROM step WHERE step.level IS NOT NULL
+)
+SELECT level FROM step WHERE level IS NOT NULL
+"""
+
+_TAKE = f"""
+SELECT r.message, {RECIPIENT} FROM recipient r INDEXED BY recipient_due
+WHERE {_AT_LEVEL} AND {_UNLEASED} ORDER BY r.next_at LIMIT :limit
+"""
 
 _TAKE_UNSKIPPED = f"""
 SELECT r.message, {RECIPIENT} FROM (
     SELECT message, n, domain FROM recipient INDEXED BY recipient_due
-    WHERE state = 0 AND next_at <= :now ORDER BY next_at LIMIT :window
+    WHERE {_AT_LEVEL} ORDER BY next_at LIMIT :window
 ) d CROSS JOIN recipient r ON r.message = d.message AND r.n = d.n
 WHERE d.{_UNSKIPPED} AND {_UNLEASED.replace("r.", "d.")} LIMIT :limit
 """
 # No ORDER BY there: the loop runs in the order of `d`, and a sort would read all of the window before the first row.
 
-_BEYOND = """
-SELECT 1 FROM recipient INDEXED BY recipient_due WHERE state = 0 AND next_at <= :now
+_BEYOND = f"""
+SELECT 1 FROM recipient INDEXED BY recipient_due WHERE {_AT_LEVEL}
 ORDER BY next_at LIMIT 1 OFFSET :window
 """
 
@@ -60,8 +74,25 @@ UNION ALL SELECT * FROM (SELECT domain, due FROM head WHERE due <= :now ORDER BY
 
 _TAKE_DOMAIN = f"""
 SELECT r.message, {RECIPIENT} FROM recipient r INDEXED BY recipient_open
-WHERE r.state IN (0, 2, 5) AND r.state = 0 AND r.domain = :domain AND r.next_at <= :now AND {_UNLEASED}
+WHERE r.state IN (0, 2, 5) AND r.domain = :domain AND {_AT_LEVEL} AND {_UNLEASED}
 ORDER BY r.next_at LIMIT :limit
+"""
+
+# For operators and for whoever waits: the index of what is due has a part for each priority.
+NEXT_DUE = f"""
+SELECT min(at) FROM (
+    SELECT (
+        SELECT r.next_at FROM recipient r INDEXED BY recipient_due WHERE r.state = 0 AND r.priority = p.level AND
+            NOT EXISTS (SELECT 1 FROM temp.lease l WHERE l.message = r.message AND l.n = r.n AND l.until > :now)
+        ORDER BY r.next_at LIMIT 1
+    ) AS at FROM ({_LEVELS}) p
+    UNION ALL SELECT min(until) FROM temp.lease WHERE until > :now
+)
+"""
+COUNT_DUE = f"""
+SELECT coalesce(sum((
+    SELECT count(*) FROM recipient INDEXED BY recipient_due WHERE state = 0 AND priority = p.level AND next_at <= ?
+)), 0) FROM ({_LEVELS}) p
 """
 
 _MESSAGES = f"SELECT {MESSAGE} FROM message m WHERE m.id IN ({{keys}})"
@@ -121,7 +152,8 @@ class Cycle:
             number = ident.to_int(item.message.id)
             ended = all(recipient.state in _ENDED for recipient in item.recipients)
             messages.append(rows.of_message(number, item.message, self._clock() if ended else None))
-            recipients += [rows.of_recipient(number, recipient) for recipient in item.recipients]
+            priority = item.message.priority
+            recipients += [rows.of_recipient(number, recipient, priority) for recipient in item.recipients]
             bodies.append((number, item.head, None if isinstance(item.body, str) else item.body))
             self._recent[number] = item.message
         bulk.insert(self._connection, "message", messages)
@@ -148,20 +180,30 @@ class Cycle:
         return jobs
 
     def _due(self, want: Lease) -> list[Row]:
-        """message and the columns of RECIPIENT."""
+        """message and the columns of RECIPIENT, by priority."""
+        found: list[Row] = []
+        for (level,) in self._connection.execute(_LEVELS).fetchall():
+            found += self._due_at(level, want, want.limit - len(found))
+            if len(found) == want.limit:
+                break
+        return found
+
+    def _due_at(self, level: int, want: Lease, limit: int) -> list[Row]:
         if not want.skip:
-            return self._connection.execute(_TAKE, {"now": want.now, "limit": want.limit}).fetchall()
-        window = want.limit + max(_WINDOW, _RECIPIENTS_PER_DOMAIN * self._domains)
-        given = {"now": want.now, "skip": json.dumps(sorted(want.skip)), "window": window, "limit": want.limit}
+            given: dict[str, object] = {"now": want.now, "level": level, "limit": limit}
+            return self._connection.execute(_TAKE, given).fetchall()
+        window = limit + max(_WINDOW, _RECIPIENTS_PER_DOMAIN * self._domains)
+        skip = json.dumps(sorted(want.skip))
+        given = {"now": want.now, "level": level, "skip": skip, "window": window, "limit": limit}
         found = self._connection.execute(_TAKE_UNSKIPPED, given).fetchall()
-        if len(found) == want.limit or self._connection.execute(_BEYOND, given).fetchone() is None:
+        if len(found) == limit or self._connection.execute(_BEYOND, given).fetchone() is None:
             return found
         (_, self._domains), *domains = self._connection.execute(_DOMAINS, given).fetchall()
         found.clear()
         for domain, _ in domains:
-            given.update(domain=domain, limit=want.limit - len(found))
+            given.update(domain=domain, limit=limit - len(found))
             found += self._connection.execute(_TAKE_DOMAIN, given).fetchall()
-            if len(found) == want.limit:
+            if len(found) == limit:
                 break
         return found
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, assert_never
 from mtad.mail import ident
 from mtad.mail.envelope import Attempt, Message, State
 from mtad.queue import bulk, rows, selector
-from mtad.queue.cycle import finish
+from mtad.queue.cycle import COUNT_DUE, NEXT_DUE, finish
 from mtad.queue.rows import MESSAGE, MESSAGE_WIDTH, RECIPIENT
 from mtad.queue.store import Change, Hold, Release, Restore, RetryAt, Row, Selector, Stats, Trash
 
@@ -113,14 +113,7 @@ class Operate:
         return found
 
     def next_due(self, now: float) -> float | None:
-        (due,) = self._connection.execute(
-            "SELECT min(at) FROM ("
-            " SELECT * FROM (SELECT r.next_at AS at FROM recipient r INDEXED BY recipient_due WHERE r.state = 0 AND"
-            "  NOT EXISTS (SELECT 1 FROM temp.lease l WHERE l.message = r.message AND l.n = r.n AND l.until > :now)"
-            "  ORDER BY r.next_at LIMIT 1)"
-            " UNION ALL SELECT min(until) FROM temp.lease WHERE until > :now)",
-            {"now": now},
-        ).fetchone()
+        (due,) = self._connection.execute(NEXT_DUE, {"now": now}).fetchone()
         return None if due is None else float(due)
 
     def newest(self, _: None) -> str:
@@ -139,9 +132,7 @@ class Operate:
         waiting, oldest_ready = states.get(State.READY, (0, None))
         held, oldest_held = states.get(State.HELD, (0, None))
         trashed, _ = states.get(State.TRASHED, (0, None))
-        (due,) = one(
-            "SELECT count(*) FROM recipient INDEXED BY recipient_due WHERE state = 0 AND next_at <= ?", (now,)
-        ).fetchone()
+        (due,) = one(COUNT_DUE, (now,)).fetchone()
         active, active_due = one(
             "SELECT count(*), coalesce(sum(r.next_at <= ?1), 0) FROM temp.lease l CROSS JOIN recipient r"
             " ON r.message = l.message AND r.n = l.n WHERE l.until > ?1 AND r.state = 0",

@@ -1,4 +1,4 @@
-"""Nouns <-> rows. The order here is the order of the columns in the migrations."""
+"""Nouns <-> rows. The order of what is written is the order of the columns, as the migrations made them."""
 
 from typing import Any
 
@@ -10,9 +10,10 @@ Row = tuple[Any, ...]
 
 MESSAGE = (
     "m.id, m.sender, m.size_bytes, m.accepted_at, m.expires_at, m.source, m.ip, m.port, m.helo, m.esmtp, m.tls, m.user,"
-    " m.uid, m.body, m.smtputf8, m.ret, m.envid, m.requiretls, m.header_id, m.subject, m.digest"
+    " m.uid, m.body, m.smtputf8, m.ret, m.envid, m.requiretls, m.header_id, m.subject, m.digest, m.priority,"
+    " m.hold_until, m.by_at, m.by_mode, m.by_trace, m.tls_optional"
 )
-MESSAGE_WIDTH = 21
+MESSAGE_WIDTH = 27
 RECIPIENT = (
     "r.n, r.address, r.original, r.domain, r.state, r.tries, r.next_at, r.notify, r.orcpt, r.warned_at,"
     " r.last_code, r.last_status, r.last_text, r.last_host, r.last_stage, r.last_cause"
@@ -47,10 +48,17 @@ def of_message(number: int, message: Message, finished_at: float | None) -> Row:
         message.subject,
         message.digest,
         finished_at,
+        message.priority,
+        message.hold_until,
+        message.by_at,
+        message.by_mode,
+        message.by_trace,
+        message.tls_optional,
     )
 
 
-def of_recipient(number: int, recipient: Recipient) -> Row:
+def of_recipient(number: int, recipient: Recipient, priority: int) -> Row:
+    """`priority` is the message's: it is kept with each recipient, in the index of what is due."""
     return (
         number,
         recipient.n,
@@ -64,6 +72,7 @@ def of_recipient(number: int, recipient: Recipient) -> Row:
         recipient.orcpt,
         recipient.warned_at,
         *of_reply(recipient.last),
+        priority,
     )
 
 
@@ -108,6 +117,12 @@ def message_of(row: Row) -> Message:
         header_id=row[18],
         subject=row[19],
         digest=row[20],
+        priority=row[21],
+        hold_until=row[22],
+        by_at=row[23],
+        by_mode=row[24],
+        by_trace=bool(row[25]),
+        tls_optional=bool(row[26]),
     )
 
 

@@ -48,6 +48,12 @@ async def test_what_was_accepted_comes_back_whole(store: Store) -> None:
         requiretls=True,
         header_id="<1@x>",
         subject="Grüße",
+        priority=-3,
+        hold_until=NOW - 50.5,
+        by_at=NOW + 3600.25,
+        by_mode="N",
+        by_trace=True,
+        tls_optional=True,
     )
     new = replace(new, message=replace(new.message, body="8BITMIME"))
     recipient = replace(
@@ -66,6 +72,8 @@ async def test_what_was_accepted_comes_back_whole(store: Store) -> None:
     assert job.recipients == (replace(recipient, state=State.LEASED),)
     assert (job.domain, job.until) == ("remote.test", UNTIL)
     assert await store.content(job.message.id) == Content(new.head, new.body)
+    (row,) = await store.select(ALL, NOW)
+    assert row.message == new.message
 
 
 async def test_an_id_is_taken_once(store: Store) -> None:
@@ -104,6 +112,34 @@ async def test_lease_keeps_to_limit_and_skip(store: Store) -> None:
     jobs = await store.lease(NOW, UNTIL, 3)
     assert [one.message.id for one in jobs] == [message_id(0), message_id(1), message_id(2)]
     assert await store.lease(NOW, UNTIL, 3, frozenset({"slow.test", "fast.test"})) == []
+
+
+async def test_higher_priority_goes_first_and_keeps_no_other_from_its_turn(store: Store) -> None:
+    for number, priority in enumerate((0, -4, 4, 9, 0)):
+        await store.accept(mail(number, f"x@d{number}.test", next_at=NOW - 10 - number, priority=priority))
+    await store.accept(mail(5, "x@d5.test", next_at=NOW + 1, priority=9))  # not due
+    order = []
+    for limit in (1, 2, 3):
+        order += [job.message.id for job in await store.lease(NOW, UNTIL, limit)]
+    assert order == [message_id(number) for number in (3, 2, 4, 0, 1)]
+    assert await store.lease(NOW, UNTIL, 9) == []
+    assert await store.next_due(NOW) == NOW + 1
+
+
+async def test_priority_and_skip(store: Store) -> None:
+    for number, (domain, priority) in enumerate((("slow", 5), ("fast", 0), ("slow", 0), ("fast", -1), ("fast", 3))):
+        await store.accept(mail(number, f"x@{domain}.test", priority=priority))
+    jobs = await store.lease(NOW, UNTIL, 9, frozenset({"slow.test"}))
+    assert [job.message.id for job in jobs] == [message_id(number) for number in (4, 1, 3)]
+
+
+async def test_priority_beyond_a_skipped_crowd(store: Store) -> None:
+    crowd = tuple(f"u{n}@slow.test" for n in range(2000))
+    await store.accept(mail(1, *crowd, next_at=NOW - 9, priority=2))
+    await store.accept(mail(2, "a@fast.test", priority=2))
+    await store.accept(mail(3, "b@fast.test", next_at=NOW - 20))
+    jobs = await store.lease(NOW, UNTIL, 5, frozenset({"slow.test"}))
+    assert [job.message.id for job in jobs] == [message_id(2), message_id(3)]
 
 
 async def test_skipped_crowd_hides_nobody(store: Store) -> None:
@@ -436,6 +472,16 @@ async def test_next_due(store: Store) -> None:
     await store.lease(NOW, NOW + 20, 10)
     assert await store.next_due(NOW) == NOW + 20  # when the lease ends
     assert await store.next_due(NOW + 20) == NOW - 5
+
+
+async def test_due_of_all_priorities_is_counted(store: Store) -> None:
+    assert (await store.next_due(NOW), (await store.stats(NOW)).ready) == (None, 0)
+    await store.accept(mail(1, next_at=NOW + 30, priority=4))
+    await store.accept(mail(2, next_at=NOW + 20))
+    await store.accept(mail(3, next_at=NOW + 10, priority=-4))
+    assert await store.next_due(NOW) == NOW + 10
+    stats = await store.stats(NOW + 25)
+    assert (stats.ready, stats.deferred) == (2, 1)
 
 
 async def test_stats(store: Store) -> None:

@@ -11,6 +11,7 @@ from queue_mails import HEAD, LATER, NOW, OK, mail, message_id, outcome
 
 from mtad.accounts.users import StoredUser
 from mtad.config import Paths
+from mtad.mail import ident
 from mtad.mail.envelope import Content, State
 from mtad.queue import database
 from mtad.queue.contents import Contents
@@ -245,6 +246,33 @@ def test_somebody_elses_database_is_left_alone(paths: Paths) -> None:
     other.close()
     with pytest.raises(StoreError, match="not a queue"):
         open_store(paths, lambda: NOW)
+
+
+async def test_a_queue_of_the_first_schema_is_brought_up_to_date(paths: Paths) -> None:
+    os.makedirs(paths.spool)
+    (_, first), *_ = sorted(database.migrations().items())
+    old = sqlite3.connect(paths.database)
+    old.executescript(Path(first).read_text())
+    old.execute(f"PRAGMA application_id = {database.APPLICATION_ID}")
+    old.execute("PRAGMA user_version = 1")
+    number = ident.to_int(message_id(1))
+    old.execute(
+        "INSERT INTO message VALUES (?, 'a@x.test', 10, ?, ?, 'smtp', '', 0, '', 1, '', '', -1, '7BIT', 0, '', '', 0,"
+        " '', '', x'', NULL)",
+        (number, NOW, NOW + 9),
+    )
+    old.execute(
+        "INSERT INTO recipient VALUES (?, 1, 'b@y.test', 'b@y.test', 'y.test', 0, 0, ?, '', '', 0, 0, '', '', '', '',"
+        " '')",
+        (number, NOW),
+    )
+    old.commit()
+    old.close()
+    store = open_store(paths, lambda: NOW)
+    (job,) = await store.lease(NOW, NOW + 60, 5)
+    assert (job.message.priority, job.message.by_mode, job.message.tls_optional) == (0, "", False)
+    assert [one.address for one in job.recipients] == ["b@y.test"]
+    await store.close()
 
 
 async def test_a_newer_schema_is_refused(paths: Paths) -> None:
