@@ -169,8 +169,9 @@ class Writer:
             self._connection.execute("COMMIT")
             _points(kinds, "after_commit")
         except sqlite3.Error as error:
-            # Perhaps it is on the disk and perhaps not: doing it again could do it twice.
+            # Perhaps it is on the disk: doing it again could do it twice, and a crash could bring it to life.
             self._rollback()
+            self._overwrite()
             return [(item.future, None, _public(error)) for item in items]
         return outcomes
 
@@ -184,6 +185,17 @@ class Writer:
         with suppress(sqlite3.Error):  # the next BEGIN says so to whoever asks
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
+
+    def _overwrite(self) -> None:
+        """Undo for good what a COMMIT that failed left behind. Its pages may be whole in the log, behind its end for us
+        but not for who reads the log after a crash; a transaction that changes nothing takes their place."""
+        try:
+            (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute(f"PRAGMA user_version = {version}")
+            self._connection.execute("COMMIT")
+        except sqlite3.Error:
+            self._rollback()
 
     def _checkpoint(self, mode: str) -> None:
         """A failure keeps the log, where everything still is; the next one tries again."""

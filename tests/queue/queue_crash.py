@@ -47,9 +47,24 @@ async def no_room(root: str) -> None:
     signal.raise_signal(signal.SIGKILL)
 
 
+async def no_sync(root: str) -> None:
+    """The disk fails to sync when told to, once: what was refused must not come back with the next life."""
+    store = open_store(Paths(f"{root}/mtad.toml", f"{root}/data", f"{root}/run"), time.time)
+    await store.accept(mail(1))
+    print("accepted", flush=True)
+    sys.stdin.readline()
+    try:
+        await store.accept(mail(2))
+    except StoreError:
+        print("refused", flush=True)
+    signal.raise_signal(signal.SIGKILL)
+
+
 if __name__ == "__main__":
     match sys.argv[1]:
         case "life":
             asyncio.run(one_life(sys.argv[2], sys.argv[3] == "large"))
+        case "no-sync":
+            asyncio.run(no_sync(sys.argv[2]))
         case "no-room":
             asyncio.run(no_room(sys.argv[2]))

@@ -1,6 +1,7 @@
 """kill -9 at each durable step: what was promised before holds, what was not is whole or absent."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -90,5 +91,33 @@ async def test_no_room_for_the_log(tmp_path: Path, paths: Paths) -> None:
     store = open_store(paths, lambda: NOW)
     try:
         assert [row.message.id for row in await store.select(Selector(), NOW)] == [message_id(1), message_id(5)]
+    finally:
+        await store.close()
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace to make a sync fail")
+async def test_what_was_refused_because_the_disk_failed_does_not_come_back(tmp_path: Path, paths: Paths) -> None:
+    """The pages of that mail are whole in the log, for a crash to find."""
+    life = subprocess.Popen(
+        [sys.executable, str(HERE / "queue_crash.py"), "no-sync", str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE), str(HERE.parents[1])))},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    fault = ("-e", "trace=fdatasync,fsync", "-e", "inject=fdatasync,fsync:error=EIO:when=1")
+    with life:
+        assert life.stdout.readline() == "accepted\n"
+        tracer = subprocess.Popen(["strace", "-f", "-p", str(life.pid), *fault], stderr=subprocess.PIPE, text=True)
+        with tracer:
+            if "attached" not in (said := tracer.stderr.readline()):
+                life.kill()
+                pytest.skip(f"cannot trace here: {said}")
+            said, _ = life.communicate("\n", timeout=60)
+            tracer.stderr.read()
+    assert said == "refused\n"
+    store = open_store(paths, lambda: NOW)
+    try:
+        assert [row.message.id for row in await store.select(Selector(), NOW)] == [message_id(1)]
     finally:
         await store.close()
