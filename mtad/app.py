@@ -13,14 +13,14 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mtad import __version__, service
 from mtad.accounts.aliases import load_aliases
 from mtad.accounts.directory import Directory
 from mtad.accounts.users import Users
-from mtad.config import Config, ConfigError, ConfigErrors, load
+from mtad.config import Config, ConfigError, ConfigErrors, Tls, load
 from mtad.control.admin import Admin
 from mtad.control.http import HttpServer
 from mtad.control.server import ControlServer
@@ -34,13 +34,17 @@ from mtad.mail.ident import Ids
 from mtad.outbound.scheduler import Scheduler
 from mtad.queue.sqlite import SqliteStore, open_store
 from mtad.queue.store import StoreError
-from mtad.tls.contexts import TlsError, server_context
+from mtad.tls import certificates
+from mtad.tls.certificates import Certificate
+from mtad.tls.contexts import ServerContext, TlsError, server_context
 
 EX_OK, EX_USAGE, EX_SOFTWARE, EX_CANTCREAT, EX_CONFIG = 0, 64, 70, 73, 78
 
 DRAIN_S = 20.0
 SWEEP_INTERVAL_S = 60.0
 MAILDROP_INTERVAL_S = 30.0
+CERTIFICATES_INTERVAL_S = 60.0
+EXPIRY_TOLD_EVERY_S = 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ def _places(parser: argparse.ArgumentParser, default: str) -> None:
 
 def run(options: Options, config: Config) -> int:
     """Run until SIGTERM or SIGINT. Returns the exit code."""
-    log = service.LogWriter(sys.stderr.fileno())
+    log = service.LogWriter(sys.stderr.fileno(), time.time)
     try:
         # Ports below 1024 are bound and keys read while we may.
         sockets = service.take_sockets()
@@ -123,7 +127,7 @@ class Settings:
 
     config: Config
     directory: Directory
-    tls: Any  # ssl.SSLContext | None
+    tls: ServerContext | None
     notes: tuple[str, ...]
 
 
@@ -140,7 +144,10 @@ class App:
         self._rng = random.SystemRandom()
         self._events = Events(clock, log)
         self._keys = Keys(config.paths.dkim)
-        self._started_at = clock()
+        self._certificate_files: certificates.Stamps = ()  # as they were when they were last read
+        self._certificate_problem = ""  # why that was in vain
+        self._expiry_told_at = self._started_at = clock()  # at the start, the settings tell it
+        self._refused: tuple[str, ...] = ()  # why the last reload was refused
         self._stop = asyncio.Event()
         self._reloading = asyncio.Lock()
 
@@ -191,6 +198,7 @@ class App:
                     self._scheduler.run(),
                     self._every(SWEEP_INTERVAL_S, self._sweep),
                     self._every(MAILDROP_INTERVAL_S, self.drain_maildrop),
+                    self._every(CERTIFICATES_INTERVAL_S, self._look_at_certificates),
                     self._watchdog(),
                 )
             ]
@@ -212,7 +220,7 @@ class App:
         """Everything that is read from files. Blocking; raises TlsError."""
         aliases, problems = load_aliases(config.local.aliases)
         notes = [*config.warnings, *problems, *self._keys.load()]
-        return Settings(config, Directory(config, self._users, aliases), server_context(config.tls), tuple(notes))
+        return Settings(config, Directory(config, self._users, aliases), self._read_tls(config.tls), tuple(notes))
 
     def _acceptor(self, settings: Settings) -> Acceptor:
         return Acceptor(
@@ -253,6 +261,12 @@ class App:
             "listeners": list(self._inbound.listening()),
             "sessions": len(self._inbound.sessions()),
             "deliveries": self._scheduler.active(),
+            "certificates": [f"{one.cert} {certificates.remaining(one, now)}" for one in self.certificates()],
+            "problems": [
+                *(f"configuration refused, the old one is in use: {why}" for why in self._refused),
+                *([f"tls: {self._certificate_problem}"] if self._certificate_problem else []),
+                *self._settings.notes,
+            ],
         }
 
     def wake(self) -> None:
@@ -266,11 +280,14 @@ class App:
                 config = await asyncio.to_thread(load, self._options.root, self._options.config)
                 settings = await asyncio.to_thread(self._read, config)
             except (ConfigErrors, TlsError) as error:
-                self._events.config_refused(str(error).splitlines())
+                self._refused = tuple(str(error).splitlines())
+                self._events.config_refused(self._refused)
                 service.notify("READY=1\nSTATUS=configuration refused, the old one is in use")
                 if isinstance(error, ConfigErrors):
                     raise
                 raise ConfigErrors([ConfigError("tls", str(error))]) from None
+            self._refused = ()
+            self._certificate_problem = ""
             notes = list(settings.notes)
             if config.listen != self._settings.config.listen:
                 notes.append("the listening addresses change at the next restart")
@@ -286,6 +303,35 @@ class App:
             service.notify(f"READY=1\nSTATUS=serving {config.hostname}")
             return notes
 
+    def certificates(self) -> Sequence[Certificate]:
+        return self._settings.tls.certificates if self._settings.tls is not None else ()
+
+    async def reload_tls(self) -> Sequence[Certificate]:
+        """Read the certificates again; sessions that are open stay as they are. Raises ConfigErrors: the old ones
+        stay in use."""
+        async with self._reloading:
+            tls = self._settings.config.tls
+            try:
+                context = await asyncio.to_thread(self._read_tls, tls)
+                if context is None:
+                    raise TlsError("there is no certificate: set tls.cert and tls.key")
+            except TlsError as error:
+                self._certificate_problem = f"{error}; the certificates of before are in use"
+                self._events.tls_refused(str(error))
+                raise ConfigErrors([ConfigError("tls", str(error))]) from None
+            self._certificate_problem = ""
+            self._settings = settings = replace(self._settings, tls=context)
+            self._inbound.renew_tls(context)
+            if self._http is not None:
+                self._http.update(self._admin(settings))
+            for certificate in context.certificates:
+                self._events.tls_loaded(certificate.cert, certificate.names, certificate.expires_at)
+            return context.certificates
+
+    def _read_tls(self, tls: Tls) -> ServerContext | None:
+        self._certificate_files = certificates.stamps(certificates.files(tls))
+        return server_context(tls)
+
     async def drain_maildrop(self) -> int:
         return await self._maildrop.drain()
 
@@ -294,6 +340,18 @@ class App:
     async def _sweep(self) -> None:
         keep = self._settings.config.keep
         await self._store.sweep(self._clock(), keep.history_s, keep.trash_s)
+
+    async def _look_at_certificates(self) -> None:
+        """Take over renewed certificates; say once a day which ones end soon."""
+        now, paths = self._clock(), certificates.files(self._settings.config.tls)
+        seen = await asyncio.to_thread(certificates.stamps, paths)
+        if certificates.renewed(self._certificate_files, seen, now):
+            with contextlib.suppress(ConfigErrors):  # told by the event
+                await self.reload_tls()
+        if abs(now - self._expiry_told_at) >= EXPIRY_TOLD_EVERY_S:
+            self._expiry_told_at = now
+            for sentence in certificates.expiring(self.certificates(), now):
+                self._events.warned(sentence)
 
     async def _every(self, interval_s: float, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
         """At once and then again and again; a failure waits for the next turn."""

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 from mtad.config import Paths
 from mtad.config.places import SERVICE_USER
+from mtad.mail.envelope import Clock
 
 LISTEN_FDS_START = 3
 MAILDROP_MODE = (
@@ -22,10 +23,15 @@ MAILDROP_MODE = (
 
 
 class LogWriter:
-    """Lines to a file descriptor: one write per turn of the loop, however many lines came up in it."""
+    """Lines to a file descriptor: one write per turn of the loop, however many lines came up in it.
 
-    def __init__(self, fd: int) -> None:
+    Each begins with the local time, but for the journal, which notes it itself.
+    """
+
+    def __init__(self, fd: int, clock: Clock, environ: Mapping[str, str] | None = None) -> None:
         self._fd = fd
+        self._clock = None if (os.environ if environ is None else environ).get("JOURNAL_STREAM") else clock
+        self._second = (-1, "")  # the current one, and how its lines begin
         self._lines: list[str] = []
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -34,11 +40,19 @@ class LogWriter:
         self._loop = loop
 
     def __call__(self, line: str) -> None:
-        self._lines.append(line)
+        self._lines.append(self._lead() + line)
         if self._loop is None:
             self.flush()
         elif len(self._lines) == 1:
             self._loop.call_soon_threadsafe(self.flush)
+
+    def _lead(self) -> str:
+        if self._clock is None:
+            return ""
+        second = int(self._clock())
+        if second != self._second[0]:
+            self._second = second, time.strftime("%Y-%m-%dT%H:%M:%S%z ", time.localtime(second))
+        return self._second[1]
 
     def flush(self) -> None:
         octets = "".join([f"{line}\n" for line in self._lines]).encode("utf-8", "backslashreplace")

@@ -6,6 +6,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,7 @@ def test_lines_of_one_turn_are_one_write_and_none_is_lost() -> None:
     read, write = os.pipe()
 
     async def main() -> None:
-        log = service.LogWriter(write)
+        log = service.LogWriter(write, lambda: 0.0, {"JOURNAL_STREAM": "8:1"})
         log.attach(asyncio.get_running_loop())
         for n in range(3):
             log(f"line {n} \udcff")
@@ -87,10 +88,28 @@ def test_lines_of_one_turn_are_one_write_and_none_is_lost() -> None:
     os.close(read)
 
 
+def test_lines_begin_with_the_time_where_no_journal_notes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC-2")
+    time.tzset()
+    read, write = os.pipe()
+    log = service.LogWriter(write, iter([0.2, 0.9, 86400.0]).__next__, {})
+    for word in ("a", "b", "c"):
+        log(word)
+    monkeypatch.undo()
+    time.tzset()
+    assert os.read(read, 4096).decode().splitlines() == [
+        "1970-01-01T02:00:00+0200 a",
+        "1970-01-01T02:00:00+0200 b",
+        "1970-01-02T02:00:00+0200 c",
+    ]
+    os.close(write)
+    os.close(read)
+
+
 def test_a_log_that_nobody_reads_does_not_stop_the_mail() -> None:
     read, write = os.pipe()
     os.close(read)
-    service.LogWriter(write)("lost")
+    service.LogWriter(write, lambda: 0.0, {"JOURNAL_STREAM": "8:1"})("lost")
     os.close(write)
 
 

@@ -192,6 +192,7 @@ _KEY = (
     ("path", "string"),
     ("created", "int"),
 )
+_CERTIFICATE = (("cert", "string"), ("key", "string"), ("names", "[]string"), ("expires", "int"))
 _USER = (("name", "string"), ("created", "int"), ("disabled", "string"))
 
 
@@ -226,6 +227,7 @@ OPERATIONS: tuple[Operation, ...] = (
             ("listeners", "[]string"),
             ("sessions", "int"),
             ("deliveries", "int"),
+            ("certificates", "[]string"),
             ("messages", "int"),
             ("size_bytes", "int"),
             ("active", "int"),
@@ -234,9 +236,12 @@ OPERATIONS: tuple[Operation, ...] = (
             ("held", "int"),
             ("trashed", "int"),
             ("oldest", "int"),
+            ("waiting", "[]string"),
+            ("problems", "[]string"),
         ),
         access=Access.OPERATOR,
-        help="One look at the running daemon: version, uptime, listeners, and the queue in numbers.",
+        help="One look at the running daemon: version, uptime, listeners, the queue in numbers, the domains that most"
+        " mail waits for, and what is wrong with the settings.",
         examples=("mtactl status", "mtactl status --json | jq .deferred"),
     ),
     Operation(
@@ -434,6 +439,26 @@ OPERATIONS: tuple[Operation, ...] = (
         effect=Effect.CHANGE,
         help="All or nothing: when something is wrong, everything stays as it was, and every problem is printed (78).",
         examples=("mtactl reload",),
+    ),
+    Operation(
+        "tls.show",
+        "Show the certificates in use",
+        row=_CERTIFICATE,
+        access=Access.OPERATOR,
+        help="Lists the certificates that clients get: the default first, then those for the names they ask for.",
+        examples=("mtactl tls show", "mtactl tls show --json | jq .expires"),
+        stream=True,
+    ),
+    Operation(
+        "tls.reload",
+        "Read the certificates again",
+        row=_CERTIFICATE,
+        effect=Effect.CHANGE,
+        help="Reads the certificate and key files, and nothing else; prints what is in use from now on. If one file is"
+        " broken, the certificates of before stay (78). The daemon does this by itself within two minutes after a file"
+        " changes. Sessions that are open go on as they are.",
+        examples=("mtactl tls reload",),
+        stream=True,
     ),
     Operation(
         "alias.check",

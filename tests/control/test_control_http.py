@@ -468,7 +468,7 @@ def test_the_daemon_serves_reloads_and_stops(short_dir: Path) -> None:
     with run_daemon(short_dir, "127.0.0.1:0") as process:
         try:
             port = int(wait_for_line(process, r"listening http on 127\.0\.0\.1:(\d+)")[1])
-            wait_for_line(process, "^started ")
+            wait_for_line(process, " started ")
             assert [get(path) for path in ("/health", "/metrics", "/api/queue/stats")] == [200, 200, 200]
             write_settings(short_dir, "127.0.0.1:0", TOKEN)
             process.send_signal(signal.SIGHUP)

@@ -10,12 +10,13 @@ from mtad.config.tree import Address, Target
 from mtad.control.admin import Admin, Args, Failed, Row
 from mtad.control.handlers.rows import counts
 
+WAITING_MAX = 5  # domains named by `status`; `queue stats` has more
+
 
 async def status(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
     facts = dict(admin.app.status())
     stats = await admin.store.stats(admin.clock())
-    now = admin.clock()
-    waiting = [f"{domain}: {open_}, oldest {age(now - since)}" for domain, open_, since in stats.domains[:WAITING_MAX]]
+    waiting = [f"{domain} ({recipients})" for domain, recipients, _ in stats.domains[:WAITING_MAX]]
     yield {
         **facts,
         "hostname": admin.config.hostname,
