@@ -472,10 +472,10 @@ def test_the_daemon_serves_reloads_and_stops(short_dir: Path) -> None:
             assert [get(path) for path in ("/health", "/metrics", "/api/queue/stats")] == [200, 200, 200]
             write_settings(short_dir, "127.0.0.1:0", TOKEN)
             process.send_signal(signal.SIGHUP)
-            wait_for_line(process, "^configuration reloaded")
+            wait_for_line(process, " configuration reloaded")
             assert [get(path) for path in ("/health", "/metrics", "/api/queue/stats")] == [200, 401, 401]
             process.terminate()
-            wait_for_line(process, "^stopped")
+            wait_for_line(process, " stopped")
             assert process.wait(30) == 0
         finally:
             process.kill()
