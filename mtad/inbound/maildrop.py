@@ -12,6 +12,8 @@ import errno
 import os
 import random
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 from mtad import faults
@@ -24,6 +26,7 @@ from mtad.queue.store import StoreError
 
 SUFFIX = ".mail"
 UNFINISHED = ".tmp"
+BAD = "bad"
 UNFINISHED_S = 86400.0  # a file that was never renamed is forgotten after this long
 CHUNK_BYTES = 1 << 16
 ENVELOPE_BYTES = 1 << 22  # beside the mail, which dot-stuffing makes larger by a third at most
@@ -75,6 +78,9 @@ class Maildrop:
             names = sorted(os.listdir(self._path))
         except FileNotFoundError:
             return []
+        if BAD not in names:
+            with suppress(OSError):  # before someone else has made it
+                os.mkdir(f"{self._path}/{BAD}", 0o700)
         for name in names:
             if name.startswith(".") and name.endswith(UNFINISHED):
                 self._forget_unfinished(name)
@@ -132,16 +138,29 @@ class Maildrop:
                 if not chunk:
                     raise BadFile("the mail has no end")
                 _judge(await conversation.feed(chunk))
+                await asyncio.sleep(0)  # a large file is not alone in the house
         finally:
             conversation.abandon()
 
     def _set_aside(self, name: str, cause: str) -> None:
         self._inbound.host.events.maildrop_bad(name, cause)
         try:
-            os.makedirs(f"{self._path}/bad", 0o700, exist_ok=True)
-            os.rename(f"{self._path}/{name}", f"{self._path}/bad/{name}")
+            with _own_directory(f"{self._path}/{BAD}") as bad:
+                os.rename(f"{self._path}/{name}", name, dst_dir_fd=bad)
         except OSError as error:
             self._inbound.host.events.maildrop_bad(name, f"cannot be set aside: {error.strerror}")
+
+
+@contextmanager
+def _own_directory(path: str) -> Iterator[int]:
+    """A directory of ours, opened. Anyone may have put a link or a directory of their own in its place: OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if os.fstat(fd).st_uid not in {0, os.geteuid()}:
+            raise PermissionError(errno.EPERM, f"{path} belongs to another user")
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _opened(path: str) -> BinaryIO:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -129,6 +130,35 @@ async def test_only_an_honest_file_is_read(
     assert target.read_bytes() == GOOD
     assert not os.path.lexists(path)
     assert os.path.lexists(box / "bad" / "1.1.a.mail")
+
+
+async def test_nobody_else_chooses_where_a_bad_file_goes(
+    house: House, box: Path, maildrop: Maildrop, tmp_path: Path
+) -> None:
+    """Anyone may write to the maildrop: a link called bad must not have us move strangers' files to where it leads."""
+    elsewhere = tmp_path / "cron.d"
+    elsewhere.mkdir()
+    (box / "bad").symlink_to(elsewhere)
+    (box / "1.1.a.mail").write_bytes(b"no mail")
+    assert await maildrop.drain() == 0
+    assert list(elsewhere.iterdir()) == []
+    assert (box / "1.1.a.mail").exists()
+    assert any("cannot be set aside" in line for line in house.log)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to make another user's directory")
+async def test_bad_files_do_not_go_to_another_users_directory(house: House, box: Path, maildrop: Maildrop) -> None:
+    (box / "bad").mkdir(0o777)
+    os.chown(box / "bad", 65534, 65534)
+    (box / "1.1.a.mail").write_bytes(b"no mail")
+    assert await maildrop.drain() == 0
+    assert left(box) == ["1.1.a.mail"]
+
+
+async def test_the_place_for_bad_files_is_ours_before_there_is_one(box: Path, maildrop: Maildrop) -> None:
+    assert await maildrop.drain() == 0
+    found = (box / "bad").lstat()
+    assert (stat.S_IFMT(found.st_mode), stat.S_IMODE(found.st_mode) & 0o777) == (stat.S_IFDIR, 0o700)
 
 
 async def test_a_file_that_is_too_large_is_set_aside(house: House, box: Path, maildrop: Maildrop) -> None:
