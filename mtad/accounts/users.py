@@ -1,6 +1,8 @@
 """The user store: who may submit mail and owns a mailbox. A user name is an address."""
 
 import asyncio
+import contextlib
+import hashlib
 import hmac
 import random
 import secrets
@@ -9,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
-from mtad.accounts import passwords
+from mtad.accounts import imported, passwords, profile, scram
+from mtad.accounts.profile import AppPassword, Profile
 from mtad.mail import address as addresses
 from mtad.mail.envelope import Clock
 from mtad.mail.reply import Refused, Reply
@@ -17,18 +20,33 @@ from mtad.mail.reply import Refused, Reply
 CACHE_S = 60.0
 CACHE_MAX = 4096
 WAITING_MAX = 64  # password checks that wait for a thread; more are told to come back
+LABEL_MAX = 60
+DAY_S = 86400.0
+
+_LETTERS = "abcdefghijkmnopqrstuvwxyz23456789"  # none that is read as another
+_GROUPS = 5  # of four letters make an app password: 100 bits
 
 _Result = TypeVar("_Result")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class StoredUser:
-    """One account. `secret` is the stored form of the password, `disabled` the reason why it may not be used."""
+    """One account. `secret` is the stored form of the password, `disabled` the reason why it may not be used. What is
+    secret in it is not printable on purpose."""
 
     name: str  # canonical address: "alice@example.test"
     secret: str
     created_at: float
     disabled: str = ""
+    data: str = ""  # JSON of the profile
+
+    @property
+    def profile(self) -> Profile:
+        """ValueError when it is damaged."""
+        return profile.parse(self.data)
+
+    def __repr__(self) -> str:
+        return f"StoredUser({self.name!r}, disabled={self.disabled!r})"
 
 
 class UserStore(Protocol):
@@ -42,9 +60,21 @@ class UserStore(Protocol):
     async def delete_user(self, name: str) -> bool:
         """False: there was none."""
 
+    async def install_secret(self) -> bytes:
+        """Random octets that this installation made once."""
+
 
 class UserError(ValueError):
     """The operation cannot be done on this user. The text is for the operator."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _Found:
+    """A right password: its app password's label, or better forms of the account's own to keep from now on."""
+
+    label: str = ""
+    secret: str = ""
+    profile: Profile | None = None
 
 
 class Users:
@@ -65,17 +95,28 @@ class Users:
         self._domain = domain
         self._cost = cost
         self._users: dict[str, StoredUser] = {}
+        self._by_certificate: dict[str, str] = {}  # fingerprint -> key of the user
+        self._install = secrets.token_bytes(32)
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="passwords")
         self._waiting = 0
         self._cache_key = secrets.token_bytes(32)
-        self._cache: dict[bytes, float] = {}  # proof of a right password -> until when it is believed
+        self._cache: dict[bytes, tuple[float, str]] = {}  # proof of a right password -> (believed until, label)
         # What an unknown user's password is compared with, so that both answers cost the same.
         self._nobody = passwords.hash_password(secrets.token_hex(16), secrets.token_bytes(passwords.SALT_BYTES), cost)
+        self.changes = 0  # grows with every change of any account: who remembers one knows when to look again
 
     async def load(self) -> None:
-        """Read all users from the store; what was in memory is replaced at once."""
+        """Read all users from the store; what was in memory is replaced at once. ValueError names a damaged one."""
         stored = await self._store.load_users()
+        self._install = await self._store.install_secret()
+        for user in stored:
+            try:
+                user.profile  # noqa: B018  (now, not at the first sign-in)
+            except ValueError as error:
+                raise ValueError(f"user {user.name}: {error}") from None
         self._users = {addresses.fold(user.name): user for user in stored}
+        self._by_certificate = {one: key for key, user in self._users.items() for one in user.profile.certificates}
+        self.changes += 1
 
     def close(self) -> None:
         """End the password threads. Checks that still wait are cancelled."""
@@ -83,9 +124,8 @@ class Users:
 
     def qualify(self, name: str) -> str:
         """The canonical address of a user name. UserError when it is none."""
-        full = name if "@" in name or not self._domain else f"{name}@{self._domain}"
         try:
-            return addresses.parse(full, utf8=True)
+            return addresses.parse(self._full(name), utf8=True)
         except addresses.AddressError as error:
             raise UserError(f"{name!r} is not an address: {error}") from None
 
@@ -95,71 +135,223 @@ class Users:
 
     def get(self, name: str) -> StoredUser | None:
         """The user of that name (case-insensitive; a bare local part is qualified), disabled or not."""
-        if "@" not in name and self._domain:
-            name = f"{name}@{self._domain}"
-        try:
-            return self._users.get(addresses.fold(name))
-        except addresses.AddressError:
-            return None
+        return self._users.get(self._key(name))
 
-    async def add(self, name: str, password: str) -> StoredUser:
-        """Make a user. UserError when the name is taken or no address; PasswordError for a weak password. Durable."""
-        name = self.qualify(name)
-        if self.get(name) is not None:
-            raise UserError(f"{name} exists already")
-        return await self._save(StoredUser(name, await self._hash(password), self._clock()))
+    # Changes. Each is durable when it returns; UserError for an unknown user.
+
+    async def add(self, name: str, password: str, *, receive_only: bool = False) -> StoredUser:
+        """Make a user. UserError when the name is taken or no address; PasswordError for a weak password."""
+        name = self._free(name)
+        passwords.check(password)
+        return await self._make(name, password, receive_only=receive_only)
+
+    async def add_imported(self, name: str, secret: "str | imported.Plain") -> StoredUser:
+        """Make a user with what `imported.read` gave: a hash stays as it is until it was used once. A password is not
+        judged, for its owner did not choose it now. UserError as in `add`."""
+        name = self._free(name)
+        if isinstance(secret, imported.Plain):
+            return await self._make(name, secret.password)
+        form = Profile()
+        if secret.startswith("{SCRAM-SHA-256}"):
+            parts = imported.scram_parts(secret.partition("}")[2])
+            form = Profile(salt=parts.salt, iterations=parts.iterations, keys=parts.keys[0][1])
+        return await self._save(StoredUser(name, secret, self._clock(), data=profile.dump(form)))
 
     async def set_password(self, name: str, password: str) -> StoredUser:
-        """Durable. UserError for an unknown user, PasswordError for a weak password."""
+        """PasswordError for a weak password."""
+        passwords.check(password)
         user = self._known(name)
-        secret = await self._hash(password)
-        return await self._save(replace(user, secret=secret))
+        secret, form = await self._in_thread(lambda: self._hashed(password, user))
+        # Look again: the account may have changed while the thread worked.
+        user = self._known(name)
+        form = replace(user.profile, salt=form.salt, iterations=form.iterations, keys=form.keys)
+        return await self._save(replace(user, secret=secret, data=profile.dump(form)))
 
     async def disable(self, name: str, reason: str = "disabled") -> StoredUser:
-        """Refuse this user's password from now on; the mailbox stays. Durable."""
+        """Refuse this user's password from now on; the mailbox stays."""
         return await self._save(replace(self._known(name), disabled=reason or "disabled"))
 
     async def enable(self, name: str) -> StoredUser:
-        """Undo `disable`. Durable."""
+        """Undo `disable`."""
         return await self._save(replace(self._known(name), disabled=""))
 
+    async def update(self, name: str, change: Callable[[Profile], Profile]) -> StoredUser:
+        """Change the profile. Nothing is written when it stays the same."""
+        user = self._known(name)
+        form = change(user.profile)
+        return user if form == user.profile else await self._save(replace(user, data=profile.dump(form)))
+
+    async def add_app_password(self, name: str, label: str) -> tuple[StoredUser, str]:
+        """Generate one. It is returned and kept nowhere. UserError when the label is taken or there are too many."""
+        user, label = self._known(name), label.strip()
+        _check_label(user.profile, label)
+        groups = ["".join(self._rng.choices(_LETTERS, k=4)) for _ in range(_GROUPS)]
+        password = "-".join(groups)
+        salt, iterations = self._salting(user)
+        keys = await self._in_thread(lambda: scram.derive(password, salt, iterations))
+        one = AppPassword(label, keys, self._clock())
+
+        def added(form: Profile) -> Profile:
+            _check_label(form, label)
+            return replace(form, salt=salt, iterations=iterations, app_passwords=(*form.app_passwords, one))
+
+        return await self.update(user.name, added), password
+
     async def remove(self, name: str) -> bool:
-        """Forget the user. Durable. False: there was none."""
+        """Forget the user. False: there was none."""
         user = self.get(name)
         if user is None:
             return False
         removed = await self._store.delete_user(user.name)
-        self._users.pop(addresses.fold(user.name), None)
+        self._put(user, None)
         return removed
 
-    async def verify(self, name: str, password: str) -> StoredUser | None:
-        """The user, when the password is right and the user enabled.
+    # Sign-in
 
-        Takes the same work for an unknown user, a wrong password and a disabled user. A right answer is remembered for
-        CACHE_S, so that a busy submitter does not pay for every mail. Raises Refused (454) while too many checks wait.
+    async def verify(self, name: str, password: str) -> StoredUser | None:
+        """The user, when the password is right: the account's own, or one of its app passwords.
+
+        Takes the same work for an unknown user and a wrong password. A right answer is remembered for CACHE_S, so that
+        a busy submitter does not pay for every mail. A hash of an older kind is replaced by a better one on the way.
+        Raises Refused: 454 while too many checks wait, 525 with a right password of a user who may not send.
         """
         user = self.get(name)
-        secret = self._nobody if user is None else user.secret
-        claim = f"{name}\0{secret}\0{password}".encode("utf-8", "surrogatepass")
+        known = (user.secret, user.data) if user is not None else (self._nobody, "")
+        claim = "\0".join((name, *known, password)).encode("utf-8", "surrogatepass")
         proof = hmac.digest(self._cache_key, claim, "sha256")
         now = self._clock()
-        right = self._cache.get(proof, 0.0) > now
-        if not right:
-            right = await self._in_thread(lambda: passwords.verify(password, secret))
-            if right and user is not None:
-                self._remember(proof, now)
-        if user is None or not right:
+        until, label = self._cache.get(proof, (0.0, ""))
+        if until <= now:
+            found = await self._in_thread(lambda: self._check(password, user))
+            if found is None or user is None:
+                return None
+            label = found.label
+            if found.profile is not None and self._users.get(self._key(name)) == user:
+                with contextlib.suppress(Exception):  # the next sign-in tries again
+                    user = await self._save(
+                        replace(user, secret=found.secret or user.secret, data=profile.dump(found.profile))
+                    )
+            else:
+                self._remember(proof, now, label)
+        elif user is None:
             return None
-        # Look again: the account may have changed while the thread worked.
-        current = self.get(name)
-        return current if current is not None and current.secret == secret and not current.disabled else None
+        return await self._signed_in(user, label)
 
-    def _remember(self, proof: bytes, now: float) -> None:
+    def challenge(self, name: str) -> scram.Challenge:
+        """What SCRAM asks of a name; for one that nobody has it looks the same, and cannot be met."""
+        user = self.get(name)
+        salt, iterations = self._salting(user, name)
+        if user is None:
+            return scram.Challenge(salt, iterations)
+        form = user.profile
+        keys = [("", form.keys)] if form.keys is not None else []
+        return scram.Challenge(salt, iterations, [*keys, *((one.label, one.keys) for one in form.app_passwords)])
+
+    async def proven(self, name: str, label: str) -> StoredUser | None:
+        """The user who proved by SCRAM to know the password of that label. Raises Refused as `verify` does."""
+        user = self.get(name)
+        return None if user is None else await self._signed_in(user, label)
+
+    async def certified(self, name: str, fingerprint: str, mailboxes: Sequence[str]) -> StoredUser | None:
+        """The user of a client certificate that was verified: who has its SHA-256 `fingerprint` registered, or else
+        whose address it names. `name` is who the client wants to be, "" leaves it to us. Raises Refused as `verify`."""
+        key = self._by_certificate.get(fingerprint)
+        user = self._users.get(key) if key is not None else None
+        if user is None:
+            named = {self._key(mailbox) for mailbox in mailboxes if "@" in mailbox} & self._users.keys()
+            if name:
+                named &= {self._key(name)}
+            user = self._users[named.pop()] if len(named) == 1 else None
+        if user is None or (name and self.get(name) is not user):
+            return None
+        return await self._signed_in(user, "")
+
+    async def _signed_in(self, user: StoredUser, label: str) -> StoredUser | None:
+        """The password was right. Look again: the account may have changed while the thread worked."""
+        current = self.get(user.name)
+        if current is None or current.secret != user.secret:
+            return None
+        form = current.profile
+        if current.disabled:
+            raise Refused(Reply(525, "5.7.13", f"This account is disabled: {_public(current.disabled)}", stage="auth"))
+        if form.receive_only:
+            raise Refused(Reply(525, "5.7.13", "This account only receives mail", stage="auth"))
+        if not label:
+            return current
+        now = self._clock()
+        used = next((one for one in form.app_passwords if one.label == label), None)
+        if used is None:
+            return None
+        if now - used.used_at >= DAY_S:
+            kept = tuple(replace(one, used_at=now) if one is used else one for one in form.app_passwords)
+            with contextlib.suppress(Exception):  # it is for the operator's eyes only
+                current = await self.update(current.name, lambda form: replace(form, app_passwords=kept))
+        return current
+
+    # In a thread
+
+    def _check(self, password: str, user: StoredUser | None) -> _Found | None:
+        """Is it one of the user's passwords? Who has no user, or is wrong, waits for the same work."""
+        fits = len(passwords.octets(password)) <= passwords.LENGTH_MAX_BYTES
+        given = password if fits else ""  # some old hashes take time by the square of the length
+        if user is None:
+            passwords.verify(given, self._nobody)
+            scram.derive(given, b"\0" * scram.SALT_BYTES, self._cost.iterations)
+            return None
+        form = user.profile
+        if imported.verify(given, user.secret) and fits:
+            return _Found("", *self._hashed(password, user)) if self._outdated(user) else _Found()
+        if not imported.ours(user.secret):
+            passwords.verify(given, self._nobody)
+        salt, iterations = self._salting(user)
+        stored_key = scram.derive(given, salt, iterations).stored_key
+        right = [one for one in form.app_passwords if hmac.compare_digest(one.keys.stored_key, stored_key)]
+        return _Found(right[0].label) if right and fits else None
+
+    def _hashed(self, password: str, user: StoredUser) -> tuple[str, Profile]:
+        """The stored form, and the profile with the keys of SCRAM."""
+        salt, iterations = self._salting(user if user.profile.app_passwords else None, user.name)
+        secret = passwords.hash_password(password, self._rng.randbytes(passwords.SALT_BYTES), self._cost)
+        keys = scram.derive(password, salt, iterations)
+        return secret, replace(user.profile, salt=salt, iterations=iterations, keys=keys)
+
+    def _outdated(self, user: StoredUser) -> bool:
+        form = user.profile
+        weak = form.iterations < self._cost.iterations and not form.app_passwords
+        return passwords.outdated(user.secret, self._cost) or form.keys is None or weak
+
+    def _salting(self, user: StoredUser | None, name: str = "") -> tuple[bytes, int]:
+        """Salt and iterations of SCRAM: those of the account, while it has any password that hangs on them."""
+        if user is not None and user.profile.iterations:
+            return user.profile.salt, user.profile.iterations
+        return scram.salt_of(self._key(user.name if user is not None else name), self._install), self._cost.iterations
+
+    # Inner steps
+
+    async def _make(self, name: str, password: str, *, receive_only: bool = False) -> StoredUser:
+        bare = StoredUser(name, "", self._clock())
+        secret, form = await self._in_thread(lambda: self._hashed(password, bare))
+        name = self._free(name)  # still?
+        data = profile.dump(replace(form, receive_only=receive_only))
+        return await self._save(replace(bare, secret=secret, data=data))
+
+    def _remember(self, proof: bytes, now: float, label: str) -> None:
         if len(self._cache) >= CACHE_MAX:
-            self._cache = {kept: until for kept, until in self._cache.items() if until > now}
+            self._cache = {kept: value for kept, value in self._cache.items() if value[0] > now}
         if len(self._cache) >= CACHE_MAX:
             self._cache.clear()
-        self._cache[proof] = now + CACHE_S
+        self._cache[proof] = now + CACHE_S, label
+
+    def _full(self, name: str) -> str:
+        return name if "@" in name or not self._domain else f"{name}@{self._domain}"
+
+    def _key(self, name: str) -> str:
+        """What a name is found by; text that is no address finds nobody."""
+        full = self._full(name)
+        try:
+            return addresses.fold(full)
+        except addresses.AddressError:
+            return full.casefold()
 
     def _known(self, name: str) -> StoredUser:
         user = self.get(name)
@@ -167,15 +359,28 @@ class Users:
             raise UserError(f"there is no user {name}")
         return user
 
-    async def _hash(self, password: str) -> str:
-        passwords.check(password)
-        salt = self._rng.randbytes(passwords.SALT_BYTES)
-        return await self._in_thread(lambda: passwords.hash_password(password, salt, self._cost))
+    def _free(self, name: str) -> str:
+        name = self.qualify(name)
+        if self.get(name) is not None:
+            raise UserError(f"{name} exists already")
+        return name
 
     async def _save(self, user: StoredUser) -> StoredUser:
         await self._store.save_user(user)
-        self._users[addresses.fold(user.name)] = user
+        self._put(self.get(user.name), user)
         return user
+
+    def _put(self, old: StoredUser | None, new: StoredUser | None) -> None:
+        """In memory: `new` in place of `old`."""
+        self.changes += 1
+        if old is not None:
+            self._users.pop(addresses.fold(old.name), None)
+            for one in old.profile.certificates:
+                self._by_certificate.pop(one, None)
+        if new is not None:
+            key = addresses.fold(new.name)
+            self._users[key] = new
+            self._by_certificate.update(dict.fromkeys(new.profile.certificates, key))
 
     async def _in_thread(self, work: Callable[[], _Result]) -> _Result:
         if self._waiting >= WAITING_MAX:
@@ -185,3 +390,22 @@ class Users:
             return await asyncio.get_running_loop().run_in_executor(self._pool, work)
         finally:
             self._waiting -= 1
+
+
+def fingerprint(certificate: bytes) -> str:
+    """Of a certificate in DER: how it is registered."""
+    return hashlib.sha256(certificate).hexdigest()
+
+
+def _check_label(form: Profile, label: str) -> None:
+    if not label or len(label) > LABEL_MAX:
+        raise UserError(f"a label has 1 to {LABEL_MAX} characters")
+    if any(one.label == label for one in form.app_passwords):
+        raise UserError(f"there is an app password {label!r} already")
+    if len(form.app_passwords) >= profile.APP_PASSWORDS_MAX:
+        raise UserError(f"there are {profile.APP_PASSWORDS_MAX} app passwords already")
+
+
+def _public(reason: str) -> str:
+    """An operator's words, fit for one line of a reply."""
+    return "".join(char if char.isprintable() else " " for char in reason)[:200]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mtad.mail import ident
 from mtad.mail.envelope import Clock, Job, Message, NewMessage, Recipient, State
-from mtad.queue import bulk, rows
+from mtad.queue import bulk, people, rows
 from mtad.queue.rows import MESSAGE, RECIPIENT, Row
 from mtad.queue.store import Settlement
 
@@ -159,6 +159,9 @@ class Cycle:
         bulk.insert(self._connection, "message", messages)
         bulk.insert(self._connection, "body", bodies)
         bulk.insert(self._connection, "recipient", recipients)
+        users = [item for item in new if item.message.peer.user]
+        if users:
+            people.record(self._connection, users)
         while len(self._recent) > _RECENT_MAX:
             self._recent.popitem(last=False)
         return [None] * len(new)

@@ -1,9 +1,9 @@
-"""What operators see and change: select, change, stats, sweep, users. Runs in the writer's thread."""
+"""What operators see and change: select, change, stats, sweep. Runs in the writer's thread."""
 
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, assert_never
+from typing import assert_never
 
 from mtad.mail import ident
 from mtad.mail.envelope import Attempt, Message, State
@@ -11,9 +11,6 @@ from mtad.queue import bulk, rows, selector
 from mtad.queue.cycle import COUNT_DUE, NEXT_DUE, finish
 from mtad.queue.rows import MESSAGE, MESSAGE_WIDTH, RECIPIENT
 from mtad.queue.store import Change, Hold, Release, Restore, RetryAt, Row, Selector, Stats, Trash
-
-if TYPE_CHECKING:
-    from mtad.accounts.users import StoredUser
 
 DOMAINS_MAX = 20
 
@@ -215,16 +212,6 @@ class Operate:
         numbers = [ident.to_int(message_id) for message_id in message_ids]
         named = bulk.by_keys(self._connection, "SELECT id FROM body WHERE data IS NULL AND id IN ({keys})", numbers)
         return sorted(set(message_ids).difference(ident.from_int(number) for (number,) in named))
-
-    def load_users(self, _: None) -> Sequence[tuple[str, str, float, str]]:
-        return self._connection.execute("SELECT name, secret, created_at, disabled FROM user ORDER BY name").fetchall()
-
-    def save_user(self, user: "StoredUser") -> None:
-        row = (user.name, user.secret, user.created_at, user.disabled)
-        bulk.insert(self._connection, "user", [row], replace=True)
-
-    def delete_user(self, name: str) -> bool:
-        return self._connection.execute("DELETE FROM user WHERE name = ?", (name,)).rowcount > 0
 
     def _rows(self, terms: Sequence[str], *, only_open: bool) -> str:
         if only_open:

@@ -11,13 +11,16 @@ from mtad import faults
 from mtad.config import Paths
 from mtad.mail.envelope import Attempt, Clock, Content, Job, NewMessage
 from mtad.queue import database, files
+from mtad.queue.blocks import BlockRows
 from mtad.queue.contents import Contents
 from mtad.queue.cycle import Cycle, Lease
 from mtad.queue.operate import ChangeAll, Operate, Select, Sweep
-from mtad.queue.store import Change, Row, Selector, Settlement, Stats, StoreError
+from mtad.queue.people import Asked, People
+from mtad.queue.store import Change, Row, Selector, Settlement, Stats, StoreError, Usage
 from mtad.queue.writer import Phase, Work, Writer, one_by_one
 
 if TYPE_CHECKING:
+    from mtad.accounts.blocks import Block
     from mtad.accounts.users import StoredUser
 
 ORPHAN_AGE_S = 3600.0
@@ -52,7 +55,7 @@ def _opened(paths: Paths, clock: Clock, *, write: bool) -> "SqliteStore":
 
 
 class SqliteStore:
-    """Store and UserStore. All calls come from one event loop."""
+    """Store, UserStore and BlockStore. All calls come from one event loop."""
 
     def __init__(
         self, paths: Paths, clock: Clock, connection: sqlite3.Connection, lock: database.Lock, *, write: bool
@@ -64,14 +67,16 @@ class SqliteStore:
         self._writer = Writer(connection, checkpoints=write)
         cycle = Cycle(connection, clock)
         operate = Operate(connection)
+        blocks = BlockRows(connection)
+        people = People(connection)
         self._accept = Work("accept", cycle.accept)
         self._lease = Work("lease", one_by_one(cycle.lease))
         self._renew = Work("renew", one_by_one(cycle.renew))
         self._settle = Work("settle", cycle.settle)
         self._change = Work("change", one_by_one(operate.change))
         self._sweep = Work("sweep", one_by_one(operate.sweep))
-        self._save_user = Work("save_user", one_by_one(operate.save_user))
-        self._delete_user = Work("delete_user", one_by_one(operate.delete_user))
+        self._save_user = Work("save_user", one_by_one(people.save_user))
+        self._delete_user = Work("delete_user", one_by_one(people.delete_user))
         self._select = Work("select", one_by_one(operate.select), Phase.READ)
         self._attempts = Work("attempts", one_by_one(operate.attempts), Phase.READ)
         self._body = Work("body", one_by_one(operate.body), Phase.READ)
@@ -79,7 +84,14 @@ class SqliteStore:
         self._newest = Work("newest", one_by_one(operate.newest), Phase.READ)
         self._stats = Work("stats", one_by_one(operate.stats), Phase.READ)
         self._without_row = Work("without_row", one_by_one(operate.without_row), Phase.READ)
-        self._load_users = Work("load_users", one_by_one(operate.load_users), Phase.READ)
+        self._sweep_people = Work("sweep_people", one_by_one(people.sweep))
+        self._load_users = Work("load_users", one_by_one(people.load_users), Phase.READ)
+        self._install_secret = Work("install_secret", one_by_one(people.install_secret), Phase.READ)
+        self._usage = Work("usage", one_by_one(people.usage), Phase.READ)
+        self._correspondents = Work("correspondents", one_by_one(people.correspondents), Phase.READ)
+        self._save_block = Work("save_block", one_by_one(blocks.save))
+        self._delete_block = Work("delete_block", one_by_one(blocks.delete))
+        self._load_blocks = Work("load_blocks", one_by_one(blocks.load), Phase.READ)
         self._backup = Work("backup", one_by_one(self._copy_database), Phase.LONG)
 
     async def accept(self, new: NewMessage) -> None:
@@ -150,6 +162,7 @@ class SqliteStore:
         return await self._writer.do(self._stats, now)
 
     async def sweep(self, now: float, history_s: float, trash_s: float, limit: int = 1000) -> int:
+        await self._writer.do(self._sweep_people, now)
         swept, closed = await self._writer.do(self._sweep, Sweep(now, history_s, trash_s, limit))
         for message_id in closed:
             self._contents.drop(message_id)
@@ -173,6 +186,26 @@ class SqliteStore:
 
     async def delete_user(self, name: str) -> bool:
         return await self._writer.do(self._delete_user, name)
+
+    async def install_secret(self) -> bytes:
+        return await self._writer.do(self._install_secret, None)
+
+    async def usage(self, user: str, now: float) -> Usage:
+        return await self._writer.do(self._usage, (user, now))
+
+    async def correspondents(self, user: str, addresses: Sequence[str]) -> frozenset[str]:
+        return await self._writer.do(self._correspondents, Asked(user, tuple(addresses)))
+
+    async def load_blocks(self) -> Sequence["Block"]:
+        from mtad.accounts.blocks import Block  # late, as above
+
+        return [Block(*row) for row in await self._writer.do(self._load_blocks, None)]
+
+    async def save_block(self, block: "Block") -> None:
+        await self._writer.do(self._save_block, block)
+
+    async def delete_block(self, value: str) -> bool:
+        return await self._writer.do(self._delete_block, value)
 
     async def close(self) -> None:
         await self._writer.close()

@@ -89,6 +89,21 @@ class Restore:
 Change = Hold | Release | RetryAt | Trash | Restore
 
 
+SENDING_WINDOW_S = 86400.0
+"""The limits of a user's sending look back this far."""
+
+SENDING_STEP_S = 600
+"""How exactly it is known when something was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a user sent within SENDING_WINDOW_S: (begin of a step of SENDING_STEP_S, how many), oldest first."""
+
+    messages: tuple[tuple[int, int], ...] = ()
+    new: tuple[tuple[int, int], ...] = ()  # recipients who got mail of the user for the first time
+
+
 @dataclass(frozen=True, slots=True)
 class Stats:
     """A snapshot of the queue. Counts are recipients but for `messages`, which has an open recipient each."""
@@ -153,6 +168,12 @@ class Store(Protocol):
     async def sweep(self, now: float, history_s: float, trash_s: float, limit: int = 1000) -> int:
         """Forget finished messages older than `history_s` and trash older than `trash_s`, at most `limit` messages;
         delete body files that no row names. How many messages went."""
+
+    async def usage(self, user: str, now: float) -> Usage:
+        """What this user sent within SENDING_WINDOW_S, by what `accept` stored."""
+
+    async def correspondents(self, user: str, addresses: Sequence[str]) -> frozenset[str]:
+        """To which of these addresses (keys of mtad.mail.address.fold) the user has sent before."""
 
     async def backup(self, path: str) -> None:
         """Write a consistent copy of the database to `path` (must not exist), while the daemon works. Fsynced."""

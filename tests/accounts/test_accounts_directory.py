@@ -26,6 +26,9 @@ class Shelf:
     async def delete_user(self, name: str) -> bool:
         return False
 
+    async def install_secret(self) -> bytes:
+        return b"install"
+
 
 @pytest.fixture
 async def make() -> AsyncIterator[Make]:

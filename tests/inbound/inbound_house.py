@@ -99,7 +99,7 @@ class House:
         return Acceptor(config, self.store, self.directory, self.keys, self.events, self.ids, self.clock)
 
     def make_host(self, config: Config, *, tls: bool = True) -> Host:
-        return Host(config, self.make_acceptor(config), self.directory, self.users, self.events, tls=tls)
+        return Host(config, self.make_acceptor(config), self.directory, self.users, self.events, self.guard, tls=tls)
 
     def with_limits(self, **limits: Any) -> Host:
         return self.make_host(replace(self.config, limits=replace(Limits(), **limits)))
@@ -133,7 +133,7 @@ def octets(content: Content) -> bytes:
 async def make_house(root: Path, **changes: Any) -> House:
     config = make_config(root, **changes)
     store = await asyncio.to_thread(open_store, config.paths, time.time)
-    users = Users(store, time.time, random.Random(2), domain="example.test", cost=Cost(ln=4, r=8, p=1))
+    users = Users(store, time.time, random.Random(2), domain="example.test", cost=Cost(ln=4, r=8, p=1, iterations=4096))
     for name in ("alice@example.test", "bob@example.test"):
         await users.add(name, PASSWORD)
     return House(config, store, users, Keys(config.paths.dkim))

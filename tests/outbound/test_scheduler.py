@@ -117,6 +117,9 @@ async def house(tmp_path, *, users=(), **settings):
         async def load_users(self):
             return [StoredUser(name, "", 0.0) for name in users]
 
+        async def install_secret(self):
+            return b"install"
+
     accounts = Users(NoStore(), time.time, random.Random(1))
     await accounts.load()
     made = House(tmp_path, accounts, **settings)
