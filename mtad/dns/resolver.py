@@ -151,10 +151,16 @@ class Resolver:
             response = next(iter((error.kwargs.get("responses") or {}).values()), None)
             return self._failed(NoSuchName, f"{name}: no such name", _negative_ttl(response))
         except Exception as error:  # noqa: BLE001  (whatever a server or the network does to us: no answer now)
-            return self._failed(DnsTemporary, f"{name} {kind}: {type(error).__name__}: {error}", TEMPORARY_S)
+            silent = isinstance(error, (TimeoutError, dns.exception.Timeout))
+            words = f"no answer within {self._config.timeout_s:g} s" if silent else f"{type(error).__name__}: {error}"
+            return self._failed(DnsTemporary, f"{name} {kind}: {words} (asked {self._servers()})", TEMPORARY_S)
 
     def _failed(self, failure: type[Exception], cause: str, ttl_s: float) -> _Answer:
         return _Answer((), False, self._clock() + ttl_s, failure, cause)
+
+    def _servers(self) -> str:
+        servers = self._config.servers
+        return ", ".join(f"{server.host} port {server.port}" for server in servers) or "the system's name servers"
 
     def _dns(self) -> "Asker":
         if self._asker is None:

@@ -237,7 +237,7 @@ class Transport:
             raise Refused(_tls_failed(error)) from None
         except OSError as error:
             words = os.strerror(error.errno) if error.errno else "Connection failed"
-            raise Refused(_no_answer(words, repr(error))) from None
+            raise Refused(_no_answer(words, "" if error.errno else repr(error))) from None
         if host.port and connection.local_peer() and listens(self._config, host.address, host.port, anywhere=True):
             raise Refused(Reply(554, "5.4.6", "The mail loops back to this host", stage="connect"))
 
