@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from mtactl.errors import CallError, Unreachable
-from mtad.accounts.passwords import Cost
+from mtad.accounts.passwords import Cost, best
 from mtad.accounts.users import Users
 from mtad.config import Config, ConfigErrors
 from mtad.config.load import load
@@ -37,6 +37,12 @@ class _Stopped:
         pass
 
     async def reload(self) -> Sequence[str]:
+        return ()
+
+    def certificates(self) -> Sequence[Any]:
+        return ()
+
+    async def reload_tls(self) -> Sequence[Any]:
         return ()
 
     async def drain_maildrop(self) -> int:
@@ -92,7 +98,7 @@ def _open(operation: Operation, config: Config, down: Unreachable) -> Any:
 async def _admin(operation: Operation, config: Config, store: Any) -> Admin:
     about_users = operation.name.startswith("user.")
     # What hashes no password needs no expensive hash of a user that does not exist.
-    cost = Cost() if about_users else Cost(ln=1, r=1, p=1)
+    cost = best() if about_users else Cost(ln=1, r=1, p=1)
     users = Users(store, time.time, random.SystemRandom(), domain=config.domains[0], cost=cost)
     if about_users:
         await users.load()

@@ -155,6 +155,15 @@ _COLUMNS: Mapping[str, tuple[Column, ...]] = {
         Column("BITS", lambda row, now: row["bits"], right=True),
         Column("CREATED", lambda row, now: moment(row.get("created"))),
     ),
+    **dict.fromkeys(
+        ("tls.show", "tls.reload"),
+        (
+            Column("CERTIFICATE", lambda row, now: row["cert"]),
+            Column("NAMES", lambda row, now: " ".join(row["names"]) or "-"),
+            Column("EXPIRES", lambda row, now: moment(row["expires"])),
+            Column("IN", lambda row, now: "over" if row["expires"] <= now else age(row["expires"] - now), right=True),
+        ),
+    ),
     "config.show": (
         Column("KEY", lambda row, now: row["key"]),
         Column("VALUE", lambda row, now: row["value"]),

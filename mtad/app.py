@@ -17,7 +17,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mtad import __version__, service
+from mtad.accounts import passwords
 from mtad.accounts.aliases import load_aliases
+from mtad.accounts.blocks import Blocks
 from mtad.accounts.directory import Directory
 from mtad.accounts.users import Users
 from mtad.config import Config, ConfigError, ConfigErrors, Tls, load
@@ -28,6 +30,7 @@ from mtad.dkim.keys import Keys
 from mtad.dns.resolver import Resolver
 from mtad.events import Events
 from mtad.inbound.accept import Acceptor
+from mtad.inbound.guard import Guard
 from mtad.inbound.maildrop import Maildrop
 from mtad.inbound.server import Inbound
 from mtad.mail.ident import Ids
@@ -169,7 +172,7 @@ class App:
         config = self._first
         self._store = store
         self._ids = Ids(self._clock, self._rng, after=await store.newest_id())
-        self._users = Users(store, self._clock, self._rng, domain=config.domains[0])
+        self._users = Users(store, self._clock, self._rng, domain=config.domains[0], cost=passwords.best())
         await self._users.load()
         self._settings = settings = await asyncio.to_thread(self._read, config)
         for note in settings.notes:
@@ -179,8 +182,11 @@ class App:
         self._scheduler = Scheduler(
             config, store, resolver, settings.directory, self._events, self._clock, self._rng, self._ids
         )
+        self._blocks = Blocks(store, self._clock)
+        await self._blocks.load()
+        guard = Guard(config, self._blocks, self._events, self._clock)
         self._inbound = Inbound(
-            config, acceptor, settings.directory, self._users, settings.tls, self._events, self._clock
+            config, acceptor, settings.directory, self._users, settings.tls, self._events, self._clock, guard
         )
         self._maildrop = Maildrop(self._inbound, self._clock)
         self._control = ControlServer(self._admin(settings), config.paths.control, config.access.admin_group)
@@ -340,6 +346,7 @@ class App:
     async def _sweep(self) -> None:
         keep = self._settings.config.keep
         await self._store.sweep(self._clock(), keep.history_s, keep.trash_s)
+        await self._blocks.sweep()
 
     async def _look_at_certificates(self) -> None:
         """Take over renewed certificates; say once a day which ones end soon."""

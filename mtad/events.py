@@ -6,6 +6,7 @@ an argument here. Counters are named as in Prometheus text; every label comes fr
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 
 from mtad.mail.envelope import Attempt, Clock, Message, Peer, Recipient, State
 from mtad.mail.reply import Reply
@@ -103,12 +104,28 @@ class Events:
         mechanism = mechanism if mechanism in _MECHANISMS else "unknown"
         self._write(f"warning: {_host(peer)}: SASL {mechanism} authentication failed: user={_value(user)}")
 
+    def blocked(self, client: str, reason: str, for_s: float) -> None:
+        """We made a block of our own: this client is kept out for so long."""
+        self._count("mtad_blocks_total")
+        self._write(f"blocked client={_value(client)}, for={for_s:.0f}s, reason={_value(reason)}")
+
     def tls_failed(self, peer: Peer | str, cause: str) -> None:
         """A handshake failed; `peer` is the relay's name when we are the client."""
         side = "client" if isinstance(peer, str) else "server"
         self._count(f'mtad_tls_failures_total{{side="{side}"}}')
         host = clean(peer, 200) if isinstance(peer, str) else _host(peer)
         self._write(f"warning: {host}: TLS failed: {clean(cause)}")
+
+    def tls_loaded(self, path: str, names: Sequence[str], expires_at: float) -> None:
+        """A certificate was read again and is in use from now on."""
+        self._count('mtad_tls_loads_total{result="ok"}')
+        names_text, day = " ".join(names), datetime.fromtimestamp(expires_at, UTC).date().isoformat()
+        self._write(f"tls: certificate={_value(path)}, names={_value(names_text)}, expires={day}")
+
+    def tls_refused(self, cause: str) -> None:
+        """Certificates cannot be used; those of before stay in use."""
+        self._count('mtad_tls_loads_total{result="refused"}')
+        self._write(f"tls: certificates refused, the old ones are in use: {clean(cause)}")
 
     # Messages
 

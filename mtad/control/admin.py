@@ -11,6 +11,7 @@ from mtad.dkim.keys import Keys
 from mtad.events import Events
 from mtad.mail.envelope import Clock
 from mtad.queue.store import Store
+from mtad.tls.certificates import Certificate
 
 Row = dict[str, Any]
 Args = Mapping[str, Any]  # what operations.check returned
@@ -31,6 +32,12 @@ class App(Protocol):
 
     async def reload(self) -> Sequence[str]:
         """Read everything again, all or nothing. Notes for the operator; raises ConfigErrors."""
+
+    def certificates(self) -> Sequence[Certificate]:
+        """Those in use, the default first."""
+
+    async def reload_tls(self) -> Sequence[Certificate]:
+        """Read the certificates again, all or nothing. Those in use now; raises ConfigErrors."""
 
     async def drain_maildrop(self) -> int:
         """Take in what lies in the maildrop. How many messages."""

@@ -70,7 +70,9 @@ class HttpServer:
         token = admin.config.access.admin_token.encode()
         if token or admin.config.listen.http == self._address:
             self._token = token
-        self._certificate_ends_at = expires_at(admin.config.tls.cert) if admin.config.tls.cert else None
+        tls = admin.config.tls
+        ends = [expires_at(path) for path in (tls.cert, *(one.cert for one in tls.certificates)) if path]
+        self._certificate_ends_at = min((end for end in ends if end is not None), default=None)  # the first to end
 
     async def start(self) -> None:
         """Bind and listen. OSError names the address."""

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from mtad.inbound import policy, words
+from mtad.inbound.guard import ENDED
 from mtad.inbound.signin import SignIn
 from mtad.inbound.transaction import Transaction
 
@@ -21,7 +22,7 @@ LINE_MAX = 2048  # octets of a command line; RFC 5321 4.5.3.1.4 asks for 512, an
 AUTH_LINE_MAX = 12288  # RFC 4954 4
 ENDLESS_LINE = 1 << 20  # a line of this length is no mistake: the connection ends
 
-_NOT_OFFERED = ("BDAT", "ETRN", "EXPN", "LHLO", "SAML", "SEND", "SOML", "TURN", "XCLIENT", "XFORWARD")
+_NOT_OFFERED = ("BDAT", "ETRN", "EXPN", "LHLO", "SAML", "SEND", "SOML", "TURN")
 _HTTP = ("CONNECT", "GET", "HEAD", "OPTIONS", "POST", "PUT")
 
 
@@ -37,6 +38,23 @@ class Conversation(SignIn, Transaction):
     def idle(self) -> bool:
         """Nothing of a mail would be lost if the connection ended now."""
         return self._mail is None and self.work is None
+
+    @property
+    def stranger(self) -> bool:
+        return self._who == "stranger"
+
+    @property
+    def state(self) -> str:
+        """Where it is, for the operator."""
+        if self.work is not None:
+            return "working"
+        if self._decoder is not None:
+            return "data"
+        if self._auth is not None:
+            return "auth"
+        if self._mail is not None:
+            return "rcpt" if self._rcpts else "mail"
+        return "idle" if self.peer.helo else "new"
 
     def greeting(self) -> bytes:
         return self._host.greeting
@@ -61,8 +79,10 @@ class Conversation(SignIn, Transaction):
             replies += self.resume(await self.work)
         return replies
 
-    def secured(self, tls: str) -> None:
-        """TLS is active: forget everything, authentication included (RFC 3207 4.2)."""
+    def secured(self, tls: str, *, ours: bytes = b"", theirs: bytes = b"") -> None:
+        """TLS is active: forget everything, authentication included (RFC 3207 4.2). `ours` and `theirs` are the
+        certificates in DER; the peer's has been verified, and is b"" where it showed none."""
+        self.our_certificate, self.their_certificate = ours, theirs
         self.starttls = False
         self._input = b""
         self._auth = None
@@ -94,15 +114,22 @@ class Conversation(SignIn, Transaction):
             if not end:
                 if len(data) - at + self._skipped > self._line_max(data, at):
                     self._skip(len(data) - at, replies)
+                    self._hasty = max(self._hasty - (len(data) - at), 0)
                     at = len(data)
                 break
             self.lines += 1
             if end - at + self._skipped > self._line_max(data, at):
                 self._skip(end - at, replies)
                 self._skipped = 0
+            elif self._hasty:
+                replies.append(self._fault(words.TOO_HASTY))
             else:
                 replies.append(self._line(data[at:end]))
+            self._hasty = max(self._hasty - (end - at), 0)
             at = end
+            if self._greeted:
+                self._greeted = False
+                self._hasty = len(data) - at
         if at < len(data) and not self.closing and not self.starttls:
             self._input = data[at:]
         if self.work is not None:
@@ -129,6 +156,10 @@ class Conversation(SignIn, Transaction):
             replies.append(self._end(words.TOO_MANY_ERRORS))
 
     def _line(self, line: bytes) -> bytes:
+        if self._blocks_seen != self._host.guard.blocks.version:
+            self._blocks_seen = self._host.guard.blocks.version
+            if self._host.guard.blocked(self.peer) is not None:
+                return self._end(ENDED)
         if line[-2:] != b"\r\n":
             return self._fault(words.NO_CRLF)
         try:
@@ -163,5 +194,7 @@ class Conversation(SignIn, Transaction):
         "STARTTLS": Transaction.smtp_STARTTLS,
         "AUTH": SignIn.smtp_AUTH,
         **dict.fromkeys(_NOT_OFFERED, Transaction.unsupported),
+        **dict.fromkeys(("XCLIENT", "XFORWARD"), Transaction.for_proxies),
+        "PROXY": Transaction.proxy,
         **dict.fromkeys(_HTTP, Transaction.not_mail),
     }

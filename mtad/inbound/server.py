@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import socket
-import ssl
 import stat
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +14,13 @@ from mtad.accounts.users import Users
 from mtad.config import Address, Config
 from mtad.events import Events
 from mtad.inbound.accept import Acceptor
+from mtad.inbound.guard import Guard
 from mtad.inbound.host import Host
 from mtad.inbound.limits import Connections, client_key
 from mtad.inbound.session import SHUTTING_DOWN, Session
 from mtad.mail.envelope import Clock, Peer, Source
 from mtad.mail.reply import Reply
+from mtad.tls.contexts import ServerContext
 
 BACKLOG = 1024
 WORK_S = 60.0  # for durable steps at the end; the store answers much sooner
@@ -32,9 +33,12 @@ class SessionInfo:
 
     number: int
     peer: Peer
+    listener: str  # where it came in
     since_at: float
-    accepted: int  # mails so far
-    busy: bool  # in the middle of a mail
+    state: str  # new, idle, auth, mail, rcpt, data, working, tls
+    mails: int  # accepted
+    commands: int
+    errors: int
 
 
 class Inbound:
@@ -46,11 +50,12 @@ class Inbound:
         acceptor: Acceptor,
         directory: Directory,
         users: Users,
-        tls_context: ssl.SSLContext | None,
+        tls_context: ServerContext | None,
         events: Events,
         clock: Clock,
+        guard: Guard,
     ) -> None:
-        self.host = Host(config, acceptor, directory, users, events, tls=tls_context is not None)
+        self.host = Host(config, acceptor, directory, users, events, guard, tls=tls_context is not None)
         self._tls = tls_context
         self._clock = clock
         self._connections = Connections(config.limits.connections, config.limits.connections_per_ip)
@@ -64,12 +69,18 @@ class Inbound:
         self._empty.set()
 
     def reload(
-        self, config: Config, acceptor: Acceptor, directory: Directory, users: Users, tls_context: ssl.SSLContext | None
+        self, config: Config, acceptor: Acceptor, directory: Directory, users: Users, tls_context: ServerContext | None
     ) -> None:
         """New connections get the new settings; the listeners stay as they are."""
-        self.host = Host(config, acceptor, directory, users, self.host.events, tls=tls_context is not None)
+        guard = self.host.guard
+        guard.reload(config)
+        self.host = Host(config, acceptor, directory, users, self.host.events, guard, tls=tls_context is not None)
         self._tls = tls_context
         self._connections.resize(config.limits.connections, config.limits.connections_per_ip)
+
+    def renew_tls(self, tls_context: ServerContext) -> None:
+        """Other certificates for new connections."""
+        self._tls = tls_context
 
     async def start(self, sockets: Mapping[str, Sequence[socket.socket]] | None = None) -> None:
         """Listen. `sockets` by listener name (smtp, submission, submissions, submit), where a service manager made
@@ -99,14 +110,31 @@ class Inbound:
         return [f"{listener} {_shown(name)}" for listener, name in self._listening]
 
     def sessions(self) -> list[SessionInfo]:
+        """Who is connected, oldest first."""
         return [
-            SessionInfo(number, talk.peer, since, talk.accepted, not talk.idle)
-            for number, talk, since in ((n, s.conversation, since) for n, (s, since) in self._sessions.items())
+            SessionInfo(
+                number, talk.peer, session.listener, since, session.state, talk.accepted, talk.lines, talk.errors
+            )
+            for number, session, talk, since in (
+                (number, session, session.conversation, since) for number, (session, since) in self._sessions.items()
+            )
         ]
+
+    def close(self, number: int) -> bool:
+        """End a session: now, or after the durable step it is in. False: there is none of that number."""
+        if number not in self._sessions:
+            return False
+        self._sessions[number][0].dismiss()
+        return True
+
+    def connections_of(self, ip: str) -> int:
+        """How many are open from this client."""
+        return self._connections.count(client_key(ip))
 
     def stop_listening(self) -> None:
         """Let nobody in any more. Idempotent."""
         self._stopping = True
+        self.host.guard.stop()
         self._close_listeners()
 
     async def drain(self, timeout_s: float) -> int:
@@ -123,6 +151,7 @@ class Inbound:
             session.abort()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=WORK_S)
+        await self.host.guard.drain()
         return len(cut)
 
     # What a session calls (session.Owner)
@@ -132,7 +161,7 @@ class Inbound:
             return SHUTTING_DOWN
         peer = session.conversation.peer
         key = client_key(peer.ip, peer.uid)
-        refusal = self._connections.enter(key)
+        refusal = self.host.guard.connect(peer) or self._connections.enter(key)
         if refusal is not None:
             self.host.events.refused(peer, "connect", refusal, "")
             return refusal
@@ -162,7 +191,8 @@ class Inbound:
 
     async def _listen(self, source: Source, sock: socket.socket) -> None:
         def factory() -> Session:
-            return Session(self, source, self._tls)
+            tls = self._tls
+            return Session(self, source, tls if tls is None or source == "smtp" else tls.users)
 
         loop = asyncio.get_running_loop()
         sock.setblocking(False)

@@ -7,15 +7,19 @@ the server owns.
 """
 
 import asyncio
+import contextlib
+import os
 import socket
 import ssl
 import struct
 from asyncio.sslproto import SSLProtocol
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any, Protocol, cast
 
 from aiosmtpd.smtp import SMTP
 
+from mtad.inbound import proxy, words
 from mtad.inbound.conversation import Conversation
 from mtad.inbound.host import Host
 from mtad.mail.envelope import Peer, Source
@@ -23,8 +27,8 @@ from mtad.mail.reply import LOCAL_ERROR, Reply
 
 TLS_HANDSHAKE_S = 30
 LINGER_S = 10.0  # how long a peer may take to read our last words
-GRACE_S = 3600.0  # a mail that takes longer must come at RATE_MIN or faster
-RATE_MIN = 100.0  # octets per second
+BLOCKED_S = 60.0  # how long a peer may leave unread what we wrote, once it is more than the buffers hold
+LOOK_S = 300.0  # the longest sleep of the timer
 
 SHUTTING_DOWN = Reply(421, "4.3.2", "Server is shutting down", stage="connect")
 _TIMEOUT = Reply(421, "4.4.2", "Timeout, closing").wire()
@@ -63,7 +67,11 @@ class Session(SMTP):
         self.since_at = 0.0  # loop time
         self._limits = owner.host.limits
         self._deadline = 0.0  # loop time
+        self._ends_at = 0.0  # the last deadline of all, loop time
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._header: bytes | None = None  # of the PROXY protocol, as far as it came; None = none is expected
+        self._greeting: asyncio.TimerHandle | None = None  # the greeting waits for it
         self._lines = 0  # commands, when the deadline was last moved
         self._data_at = 0.0  # when DATA began, loop time
         self._data_bytes = 0
@@ -72,6 +80,20 @@ class Session(SMTP):
         self._eof = False
         self._handshaking = False
         self._stopping = False
+        self._farewell = SHUTTING_DOWN
+
+    @property
+    def listener(self) -> str:
+        """The address where it came in; "" for programs of this host."""
+        name = self.transport.get_extra_info("sockname") if self.transport is not None else None
+        return f"{name[0]}:{name[1]}" if isinstance(name, tuple) and len(name) > 1 else ""
+
+    @property
+    def state(self) -> str:
+        """What it does, for the operator."""
+        if self._handshaking:
+            return "tls"
+        return "closing" if self.conversation.closing else self.conversation.state
 
     # The transport calls
 
@@ -81,21 +103,88 @@ class Session(SMTP):
             return
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
         self.since_at = self.loop.time()
-        self.conversation = Conversation(self._peer(self.transport), self.owner.host)
-        self._deadline = self.since_at + self._limits.command_timeout_s
-        self._tick()
+        self._ends_at = self.since_at + self._limits.session_timeout_s
+        peer, host = self._peer(self.transport), self.owner.host
+        self.conversation = Conversation(peer, host)
+        if peer.ip in host.proxies:
+            self._header = b""
+            self._allow(self._limits.proxy_timeout_s)
+        else:
+            self._begin(b"")
+
+    def _begin(self, early: bytes) -> None:
+        """It is known who it is: let it in. `early` is what it said already."""
+        assert self.transport is not None
+        self._allow(self._limits.command_timeout_s)
         refusal = self.owner.opened(self)
         if refusal is not None:
             if self.source != "submissions":  # who waits for TLS could not read it
                 self.transport.write(refusal.wire())
             self._close()
         elif self.source == "submissions":
-            self._begin_tls()
+            self._begin_tls(early)
+        elif self.source == "smtp" and self.conversation.stranger and self.owner.host.strict:
+            self._greet_later(early)
         else:
+            self._greet()
+            if early:
+                self.data_received(early)
+
+    def _greet_later(self, early: bytes) -> None:
+        """A stranger has to wait for the greeting (RFC 5321 3.1); software that sends junk mail often does not."""
+        if early or _has_spoken(self.transport):
+            self._too_early()
+        elif self._limits.greet_delay_s:
+            self._greeting = self.loop.call_later(self._limits.greet_delay_s, self._greet)
+        else:
+            self._greet()
+
+    def _greet(self) -> None:
+        self._greeting = None
+        if self.transport is not None and not self.conversation.closing:
             self.transport.write(self.conversation.greeting())
 
+    def _too_early(self) -> None:
+        host = self.owner.host
+        host.guard.error(self.conversation.peer)
+        self._refuse(words.TOO_EARLY)
+
+    def _refuse(self, reply: Reply) -> None:
+        """The last word of this connection, told to the log."""
+        self.owner.host.events.refused(self.conversation.peer, reply.stage, reply, "")
+        if self.transport is not None:
+            self.transport.write(reply.wire())
+        self._close()
+
+    def _header_came(self, data: bytes) -> None:
+        """A load balancer says for whom it stands (PROXY protocol)."""
+        assert self._header is not None
+        peer = self.conversation.peer
+        self._header += data
+        try:
+            said = proxy.parse(self._header)
+        except proxy.Malformed as error:
+            self.owner.host.events.refused(peer, "connect", words.NO_PROXY_HEADER.because(str(error)), "")
+            self.abort()
+            return
+        if said is None:
+            return
+        self._header = None
+        if said.ip:
+            peer = replace(peer, ip=said.ip, port=said.port)
+            self.conversation = Conversation(peer, self.owner.host)
+        self._begin(said.rest)
+
     def data_received(self, data: bytes) -> None:
+        if self._header is not None:
+            self._header_came(data)
+            return
         conversation = self.conversation
+        if self._greeting is not None:
+            self._greeting.cancel()
+            self._greeting = None
+            self._too_early()
+            return
         if conversation.work is not None:
             self._pause()
             conversation.receive(data)
@@ -114,18 +203,21 @@ class Session(SMTP):
 
     def pause_writing(self) -> None:
         self._blocked = True
+        self._allow(BLOCKED_S)
         self._pause()
 
     def resume_writing(self) -> None:
         self._blocked = False
+        self._allow(self._limits.command_timeout_s)
         self._resume()
 
     def connection_lost(self, error: Exception | None) -> None:
         if self.transport is None:
             return
         self.transport = None
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._greeting):
+            if timer is not None:
+                timer.cancel()
         self.conversation.abandon()
         self.owner.closed(self)
 
@@ -137,8 +229,16 @@ class Session(SMTP):
         if self._handshaking:
             self.abort()
         elif self.transport is not None and self.conversation.idle and not self.conversation.closing:
-            self.transport.write(SHUTTING_DOWN.wire())
+            self.transport.write(self._farewell.wire())
             self._close()
+
+    def dismiss(self) -> None:
+        """The operator wants it to end: now, or after the step that is in work."""
+        self._farewell = words.CLOSED
+        if self.conversation.work is not None or self._handshaking:
+            self.stop()
+        elif not self.conversation.closing:
+            self._refuse(words.CLOSED)
 
     def abort(self) -> None:
         """End it now. What is in work goes on without a listener."""
@@ -176,7 +276,7 @@ class Session(SMTP):
         elif conversation.lines != self._lines:
             # Per command, not per octet: dribbling a command does not keep a connection.
             self._lines = conversation.lines
-            self._deadline = self.loop.time() + self._limits.command_timeout_s
+            self._allow(self._limits.command_timeout_s)
             if self._stopping:
                 self.stop()
 
@@ -188,8 +288,9 @@ class Session(SMTP):
             self._data_at = now
             self._data_bytes = 0
         self._data_bytes += octets
-        slow = now - self._data_at > GRACE_S and self._data_bytes < RATE_MIN * (now - self._data_at)
-        self._deadline = now if slow else now + self._limits.data_timeout_s
+        rate_min = self._limits.data_rate_min
+        credit_s = self._limits.data_grace_s + self._data_bytes / rate_min if rate_min else float("inf")
+        self._allow(min(self._limits.data_timeout_s, self._data_at + credit_s - now))
 
     async def _work(self) -> None:
         """Do what the conversation waits for, and say how it ended if anyone still listens."""
@@ -217,22 +318,32 @@ class Session(SMTP):
     def _close(self) -> None:
         """Close once the peer has read what we wrote, or after LINGER_S."""
         self.conversation.closing = True
-        self._deadline = self.loop.time() + LINGER_S
         if self.transport is not None:
             self.transport.close()
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = self.loop.call_at(self._deadline, self._tick)
+            self._ends_at = float("inf")
+            self._allow(LINGER_S)
+
+    def _allow(self, seconds: float) -> None:
+        """So long the peer has for its next step; but the whole session ends when it ends."""
+        self._deadline = min(self.loop.time() + seconds, self._ends_at)
+        if self.transport is not None and (self._timer is None or self._deadline < self._timer_at):
+            self._sleep()
+
+    def _sleep(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = min(self._deadline, self.loop.time() + LOOK_S)
+        self._timer = self.loop.call_at(self._timer_at, self._tick)
 
     def _tick(self) -> None:
-        """The one timer of a session: it fires rarely and looks at the deadline, which moves often and for free."""
+        """The one timer of a session: it fires rarely and looks at the deadline, which mostly moves away, for free."""
         if self.transport is None:
             return
-        now = self.loop.time()
-        if now < self._deadline:
-            # No deadline is nearer than this when it is set, so none is missed.
-            step = min(self._limits.command_timeout_s, self._limits.data_timeout_s, TLS_HANDSHAKE_S)
-            self._timer = self.loop.call_at(min(self._deadline, now + step), self._tick)
+        if self.loop.time() < self._deadline:
+            self._sleep()
+        elif self._header is not None:
+            self.owner.host.events.refused(self.conversation.peer, "connect", words.NO_PROXY_HEADER, "")
+            self.abort()
         elif self.conversation.closing or self._blocked or self._handshaking:
             self.transport.abort()
         else:
@@ -252,7 +363,7 @@ class Session(SMTP):
 
     # TLS
 
-    def _begin_tls(self) -> None:
+    def _begin_tls(self, early: bytes = b"") -> None:
         """STARTTLS, or TLS from the first octet. From here on every octet is the TLS layer's: done at once and not by
         `loop.start_tls`, which leaves a moment in which clear text, or the client's first words, come to us."""
         assert self.transport is not None
@@ -263,16 +374,24 @@ class Session(SMTP):
             self.loop, self, self.tls_context, ended, server_side=True, ssl_handshake_timeout=TLS_HANDSHAKE_S
         )
         self._handshaking = True
-        self._deadline = self.loop.time() + TLS_HANDSHAKE_S
+        self._allow(TLS_HANDSHAKE_S)
         self.transport.set_protocol(layer)
         layer.connection_made(self.transport)
+        while early:  # came behind a PROXY header
+            into = layer.get_buffer(len(early))
+            size = min(len(into), len(early))
+            into[:size] = early[:size]
+            layer.buffer_updated(size)
+            early = early[size:]
 
     def _secured(self, transport: asyncio.Transport) -> None:
         self._handshaking = False
         self.transport = transport
-        self.conversation.secured(tls_words(transport.get_extra_info("ssl_object")))
+        tls = transport.get_extra_info("ssl_object")
+        theirs = tls.getpeercert(binary_form=True) or b""
+        self.conversation.secured(tls_words(tls), ours=getattr(tls.context, "leaf", b""), theirs=theirs)
         self._lines = self.conversation.lines
-        self._deadline = self.loop.time() + self._limits.command_timeout_s
+        self._allow(self._limits.command_timeout_s)
         if self.source == "submissions":
             transport.write(self.conversation.greeting())
 
@@ -284,6 +403,18 @@ class Session(SMTP):
         self.owner.host.events.tls_failed(self.conversation.peer, f"{type(exc).__name__}: {exc}" if exc else "lost")
         self.transport.abort()
         self.connection_lost(None)
+
+
+def _has_spoken(transport: asyncio.Transport | None) -> bool:
+    """Whether octets wait in the socket; they stay there."""
+    if transport is None:
+        return False
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as twin,
+    ):
+        return bool(twin.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    return False
 
 
 def tls_words(ssl_object: Any) -> str:

@@ -27,12 +27,17 @@ class Talk:
         self.work: Work | None = None
         self.lines = 0  # commands heard; the owner's clock runs per command, not per octet
         self.accepted = 0  # mails
+        self.our_certificate = b""  # DER; once TLS is active
+        self.their_certificate = b""  # DER, verified; where users are asked for one
         self._host = host
         self._who = policy.standing(peer, host.trusted)
         self._input = b""  # octets not yet understood
         self._held: list[bytes] = []  # replies that wait for `work`
         self._skipped = 0  # octets of an overlong line that are gone already
-        self._errors = 0
+        self.errors = 0
+        self._blocks_seen = host.guard.blocks.version
+        self._hasty = 0  # octets that came behind a stranger's first EHLO: not to be obeyed
+        self._greeted = False  # and the next ones may be such
         self._junk = 0
         self._auth_failures = 0
         self._auth: Exchange | None = None
@@ -46,12 +51,22 @@ class Talk:
 
     def _fault(self, reply: bytes) -> bytes:
         """The peer's mistake: too many of them end the connection."""
-        self._errors += 1
-        if self._errors >= self._host.limits.errors:
+        self.errors += 1
+        if self.errors >= self._host.limits.errors:
             return self._end(words.TOO_MANY_ERRORS)
+        self._host.guard.error(self.peer)
+        delay_s = self._host.guard.delay_s(self.peer)
+        if not delay_s or self.work is not None:
+            return reply
+        self.work = self._later(reply, delay_s)
+        return b""
+
+    async def _later(self, reply: bytes, delay_s: float) -> bytes:
+        await self._host.guard.pause(delay_s)
         return reply
 
     def _end(self, reply: Reply) -> bytes:
+        self._host.guard.error(self.peer)
         self.closing = True
         self._host.events.refused(self.peer, reply.stage, reply, "")
         self._reset()

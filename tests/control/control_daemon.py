@@ -22,6 +22,7 @@ from mtad.mail.ident import Ids
 from mtad.mail.reply import Reply
 from mtad.queue.sqlite import SqliteStore, open_store
 from mtad.queue.store import Settlement
+from mtad.tls.certificates import Certificate
 
 Result = TypeVar("Result")
 
@@ -45,6 +46,14 @@ class App:
             raise ConfigErrors([ConfigError("hostname", self.problem)])
         self.reloads += 1
         return ["nothing changed"]
+
+    def certificates(self) -> Sequence[Certificate]:
+        return [Certificate("/tls/a.pem", "/tls/a.key", ("a.test", "*.a.test"), 1_900_000_000.5, b"")]
+
+    async def reload_tls(self) -> Sequence[Certificate]:
+        if self.problem:
+            raise ConfigErrors([ConfigError("tls", self.problem)])
+        return self.certificates()
 
     async def drain_maildrop(self) -> int:
         return 2

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from mtad.control.admin import Handler
-from mtad.control.handlers import backup, daemon, dkim, queue, users
+from mtad.control.handlers import backup, daemon, dkim, queue, tls, users
 
 HANDLERS: Mapping[str, Handler] = {
     "status": daemon.status,
@@ -25,6 +25,8 @@ HANDLERS: Mapping[str, Handler] = {
     "user.remove": users.user_remove,
     "user.passwd": users.user_passwd,
     "reload": daemon.reload,
+    "tls.show": tls.tls_show,
+    "tls.reload": tls.tls_reload,
     "alias.check": daemon.alias_check,
     "maildrop.drain": daemon.maildrop_drain,
     "config.show": daemon.config_show,
