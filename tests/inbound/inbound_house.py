@@ -15,15 +15,18 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from mtad.accounts.aliases import Aliases
+from mtad.accounts.blocks import Blocks
 from mtad.accounts.directory import Directory
 from mtad.accounts.passwords import Cost
 from mtad.accounts.users import Users
-from mtad.config import Access, Address, Config, Limits, Listen, Paths, Tls
+from mtad.config import Access, Address, Config, Limits, Listen, Paths, Rate, Smtp, Tls
 from mtad.dkim.keys import Keys
 from mtad.events import Events
 from mtad.inbound.accept import Acceptor
 from mtad.inbound.conversation import Conversation
+from mtad.inbound.guard import Guard
 from mtad.inbound.host import Host
+from mtad.inbound.limits import COUNTED
 from mtad.inbound.server import Inbound
 from mtad.mail.envelope import Content, Peer
 from mtad.mail.ident import Ids
@@ -47,8 +50,15 @@ def make_config(root: Path, **changes: Any) -> Config:
         paths=Paths(str(root / "mtad.toml"), str(root / "data"), str(root / "run")),
         listen=Listen(smtp=loopback, submission=loopback, submissions=loopback),
         access=Access(trusted_networks=("10.0.0.0/8",)),
+        smtp=Smtp(early_talkers="allow"),  # most tests say all they have to say at once
     )
     return replace(config, **changes)
+
+
+def calm(config: Config) -> Config:
+    """The same without rates, delays and blocks: for tests that make many mistakes on purpose."""
+    rates = {name: Rate() for name in COUNTED.values()}
+    return replace(config, limits=replace(config.limits, delay_max_s=0.0, **rates))
 
 
 def make_certificate(root: Path) -> Tls:
@@ -88,6 +98,8 @@ class House:
         self.events = Events(self.clock, self.log.append, debug=True)
         self.directory = Directory(self.config, self.users, Aliases(ALIASES))
         self.ids = Ids(self.clock, random.Random(1))
+        self.blocks = Blocks(self.store, self.clock)
+        self.guard = self.make_guard(calm(self.config))
         self.acceptor = self.make_acceptor(self.config)
         self.tls = server_context(self.config.tls)
         self.host = self.make_host(self.config)
@@ -101,16 +113,29 @@ class House:
     def make_host(self, config: Config, *, tls: bool = True) -> Host:
         return Host(config, self.make_acceptor(config), self.directory, self.users, self.events, self.guard, tls=tls)
 
+    def make_guard(self, config: Config) -> Guard:
+        return Guard(config, self.blocks, self.events, self.clock)
+
     def with_limits(self, **limits: Any) -> Host:
         return self.make_host(replace(self.config, limits=replace(Limits(), **limits)))
 
     def talk(self, peer: Peer = STRANGER, host: Host | None = None) -> Conversation:
         return Conversation(peer, host or self.host)
 
-    def inbound(self, config: Config | None = None, tls: ssl.SSLContext | None = None) -> Inbound:
+    def inbound(
+        self, config: Config | None = None, tls: ssl.SSLContext | None = None, guard: Guard | None = None
+    ) -> Inbound:
+        """Without `guard`: one that forgives everything."""
         config = config or self.config
         return Inbound(
-            config, self.make_acceptor(config), self.directory, self.users, tls or self.tls, self.events, self.clock
+            config,
+            self.make_acceptor(config),
+            self.directory,
+            self.users,
+            tls or self.tls,
+            self.events,
+            self.clock,
+            guard or self.make_guard(calm(config)),
         )
 
     async def rows(self) -> list[Row]:

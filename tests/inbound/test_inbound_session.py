@@ -18,7 +18,6 @@ import pytest
 from inbound_house import PASSWORD, House, codes
 
 from mtad.config import Limits
-from mtad.inbound import session as session_module
 from mtad.inbound.server import Inbound
 from mtad.inbound.session import Session
 from mtad.mail.envelope import NewMessage
@@ -217,16 +216,14 @@ async def test_octets_without_a_command_do_not_move_the_deadline(house: House, i
         assert session._deadline > before
 
 
-async def test_a_steady_trickle_ends(house: House, inbound: Inbound, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_module, "GRACE_S", 0.0)
-    monkeypatch.setattr(session_module, "RATE_MIN", 1e12)
-    async with connected(inbound) as client:
+async def test_a_steady_trickle_ends(house: House) -> None:
+    limits = {"data_rate_min": 1_000_000, "data_grace_s": 0.0}
+    async with started(house, **limits) as inbound, connected(inbound) as client:
         client.send(b"EHLO x\r\n" + ENVELOPE)
         await client.replies(5)
-        (held,) = inbound._sessions.values()
-        session = held[0]
         client.send(b"a\r\n")
-        await until(lambda: session._deadline <= asyncio.get_running_loop().time())
+        assert codes(await client.ended()) == ["421 4.4.2"]
+    assert await house.rows() == []
 
 
 async def test_a_line_without_end_in_data_keeps_memory_flat(house: House) -> None:
@@ -281,7 +278,7 @@ async def test_auth_over_implicit_tls(house: House, inbound: Inbound) -> None:
         assert await client.replies(3) == ["250", "235 2.7.0", "250 2.1.0"]
         (info,) = inbound.sessions()
         assert info.peer.tls.startswith("TLSv1.3 TLS_")
-        assert (info.peer.user, info.busy) == ("alice@example.test", True)
+        assert (info.peer.user, info.state) == ("alice@example.test", "mail")
 
 
 # TLS
