@@ -44,7 +44,7 @@ def client_key(ip: str, uid: int = -1) -> str:
     if uid >= 0:
         return f"uid {uid}"
     if ":" not in ip:
-        return ip
+        return ip or "unknown"  # gone before it could be asked
     address = ip_address(ip.partition("%")[0])
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return str(address.ipv4_mapped)

@@ -250,7 +250,7 @@ class Session(SMTP):
     def _peer(self, transport: asyncio.Transport) -> Peer:
         if self.source == "local":
             sock = transport.get_extra_info("socket")
-            _pid, uid, _gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            _pid, uid, _gid = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
             return Peer("local", uid=uid)
         name = transport.get_extra_info("peername") or ("", 0)
         return Peer(self.source, ip=name[0], port=name[1])

@@ -540,3 +540,30 @@ def _blocking_talk(place: tuple[str, int], first: bytes) -> bytes:
             while octets := secure.recv(4096):
                 said += octets
             return said
+
+
+@pytest.mark.parametrize("run", ["asyncio", "uvloop"])
+def test_a_peer_that_was_gone_before_we_looked_is_not_counted_for_ever(
+    run: str, house_factory: Callable[[], Any]
+) -> None:
+    """uvloop cannot name it any more: without an address it must not take places that nobody gives back."""
+    work = _gone_before_accept(house_factory)
+    if run == "uvloop":
+        pytest.importorskip("uvloop").run(work)
+    else:
+        asyncio.run(work)
+
+
+async def _gone_before_accept(house_factory: Callable[[], Any]) -> None:
+    async with house_factory() as house:
+        inbound = house.inbound()
+        listener = socket.create_server(("127.0.0.1", 0))
+        await inbound.start({"smtp": [listener]})
+        for _ in range(3):
+            client = socket.create_connection(listener.getsockname())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()  # with a reset, before the loop turns
+        await until(lambda: inbound._next_number == 4)
+        await until(lambda: not inbound.sessions())
+        assert inbound._connections.total == 0
+        assert await inbound.drain(5.0) == 0
