@@ -40,14 +40,17 @@ def server_context(tls: Tls) -> ServerContext | None:
     without a certificate. Raises TlsError when one of the files cannot be used."""
     if not tls.cert and not tls.key:
         return None
-    default = _context(tls.cert, tls.key)
-    contexts = [default, *(_context(one.cert, one.key) for one in tls.certificates)]
+    context = _by_name(tls)
+    context.users = _by_name(tls, tls.client_ca) if tls.client_ca else context
+    return context
+
+
+def _by_name(tls: Tls, client_ca: str = "") -> ServerContext:
+    """The default context, which hands a connection over to another one when its client asks for such a name."""
+    pairs = [(tls.cert, tls.key), *((one.cert, one.key) for one in tls.certificates)]
+    contexts = [_context(cert, key, client_ca) for cert, key in pairs]
+    default = contexts[0]
     default.certificates = tuple(context.certificate for context in contexts)
-    if tls.client_ca:
-        default.users = _context(tls.cert, tls.key)
-        default.users.certificates = default.certificates
-        default.users.verify_mode = ssl.CERT_OPTIONAL
-        _trust(default.users, tls.client_ca)
     if len(contexts) > 1:
         by_name = index(default.certificates)
 
@@ -56,12 +59,11 @@ def server_context(tls: Tls) -> ServerContext | None:
             if number:
                 connection.context = contexts[number]
 
-        for front in (default, default.users):
-            front.sni_callback = by_server_name
+        default.sni_callback = by_server_name
     return default
 
 
-def _context(cert: str, key: str) -> ServerContext:
+def _context(cert: str, key: str, client_ca: str) -> ServerContext:
     context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
@@ -72,8 +74,9 @@ def _context(cert: str, key: str) -> ServerContext:
         context.certificate = read(cert, key)
     except (OSError, ValueError) as error:
         raise TlsError(f"{cert} {error.strerror if isinstance(error, OSError) else error}") from None
-    context.certificates = (context.certificate,)
-    context.users = context
+    if client_ca:
+        context.verify_mode = ssl.CERT_OPTIONAL
+        _trust(context, client_ca)
     return context
 
 

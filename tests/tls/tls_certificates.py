@@ -16,8 +16,15 @@ class Pair:
     key: Path
 
 
-def make(folder: Path, name: str = "mail.example.test", *, start: float, end: float, password: bytes = b"") -> Pair:
-    """A certificate for `name`, valid from `start` to `end` (unix seconds), and its key."""
+def make(
+    folder: Path,
+    name: str = "mail.example.test",
+    *more: str,
+    start: float,
+    end: float,
+    password: bytes = b"",
+) -> Pair:
+    """A certificate for `name` and `more`, valid from `start` to `end` (unix seconds), and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     certificate = (
@@ -28,7 +35,7 @@ def make(folder: Path, name: str = "mail.example.test", *, start: float, end: fl
         .serial_number(x509.random_serial_number())
         .not_valid_before(dt.datetime.fromtimestamp(start, dt.UTC))
         .not_valid_after(dt.datetime.fromtimestamp(end, dt.UTC))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(one) for one in (name, *more)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
