@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from mtad.accounts.users import StoredUser
 
 ORPHAN_AGE_S = 3600.0
-"""A file that no row names may belong to a mail that is still coming in; after this long it does not."""
+"""A file that no row names may belong to a mail that is still coming in; after this long it does not. The clock may
+jump, so two sweeps must agree."""
 
 _BACKUP_PAGES = 256  # copied at a time; the mail that waits meanwhile is served in between
 
@@ -63,6 +64,7 @@ class SqliteStore:
         self._spool = paths.spool
         self._lock = lock
         self._contents = Contents()
+        self._unnamed: frozenset[str] = frozenset()  # old files without a row, when the last sweep looked
         self._connection = connection
         self._writer = Writer(connection, checkpoints=write)
         cycle = Cycle(connection, clock)
@@ -167,7 +169,9 @@ class SqliteStore:
         for message_id in closed:
             self._contents.drop(message_id)
         complete, unfinished = await asyncio.to_thread(files.old_files, self._spool, now - ORPHAN_AGE_S)
-        orphans = await self._writer.do(self._without_row, complete) if complete else []
+        unnamed = frozenset(await self._writer.do(self._without_row, complete) if complete else ())
+        orphans = unnamed & self._unnamed
+        self._unnamed = unnamed
         await asyncio.to_thread(
             files.delete, self._spool, [*(one for one, is_file in closed.items() if is_file), *orphans, *unfinished]
         )
