@@ -24,7 +24,7 @@ EX_TEMPFAIL, EX_NOPERM = 75, 77
 
 CHUNK = 64 * 1024
 HELD = 1024 * 1024  # octets read before the daemon is asked: what fits can be replayed. Also the limit of a header
-RECIPIENTS_MAX = 10_000  # what the daemon takes from a program of its host (inbound.transaction)
+RECIPIENTS_MAX = 10_000  # what the daemon takes from a program of its host (inbound.host)
 GROUP = 32 * 1024  # octets of commands in flight: less than a socket buffer, so that neither side can block the other
 REPLY_MAX = 64 * 1024
 COMMAND_S = 120.0

@@ -46,6 +46,7 @@ SECTIONS: dict[str, str] = {
     "delivery.route": "Where mail for a domain goes instead of to its MX. The first match wins.",
     "local": "Mail for our own domains, after aliases.",
     "smtp": "How strict the dialogue is.",
+    "submission": "What users may write.",
     "limits": "Bounds against mistakes and abuse.",
     "keep": "How long finished mail stays visible.",
 }
@@ -123,6 +124,9 @@ KEYS: tuple[Key, ...] = (
         " normalize it to CRLF before it is signed and stored.", parse.one_of("reject", "normalize"), "bare_newline"),
     Key("smtp.early_talkers", "choice", '"refuse"', "Strangers that speak before the greeting, or go on behind their"
         " EHLO without its answer: refuse or allow.", parse.one_of("refuse", "allow"), "early_talkers"),
+    Key("submission.check_from", "choice", '"refuse"', "Mail of a user whose From names an address that is not the"
+        " user's, an alias leading there, or granted: refuse, or off to let it pass. The envelope is always checked.",
+        parse.one_of("refuse", "off"), "check_from"),
     Key("limits.message_size", "size", '"50M"', "The largest mail.", parse.size, "message_size_bytes"),
     Key("limits.header_size", "size", '"256k"', "The largest header block.", parse.size, "header_size_bytes"),
     Key("limits.recipients", "count", "1000", "Recipients of one mail.", parse.count, "recipients"),
@@ -136,6 +140,10 @@ KEYS: tuple[Key, ...] = (
     Key("limits.data_timeout", "duration", '"3m"', "How long a session may be silent within a mail.",
         parse.positive_duration, "data_timeout_s"),
     Key("limits.received", "count", "50", "Received fields before a mail counts as looping.", parse.count, "received"),
+    Key("limits.line_length", "size", '"1M"', "The longest line of a mail; none is ever folded. 0 is no limit, 998"
+        " what RFC 5321 promises to everybody.", parse.line_length, "line_length_bytes"),
+    Key("limits.hold_max", "duration", '"30d"', "How far ahead a mail may be submitted for later delivery; 0 is not at"
+        " all.", parse.duration, "hold_max_s"),
     Key("limits.session_timeout", "duration", '"2h"', "How long a session may last in all.", parse.positive_duration,
         "session_timeout_s"),
     Key("limits.data_rate_min", "number", "500", "Octets per second at which a mail must come in; 0 is any rate.",
@@ -171,6 +179,10 @@ KEYS: tuple[Key, ...] = (
     Key("limits.auth_block", "duration", '"1h"', "The first block for failed sign-ins; each further one is twice as"
         " long.", parse.positive_duration, "auth_block_s"),
     Key("limits.block_max", "duration", '"1d"', "The longest of these blocks.", parse.positive_duration, "block_max_s"),
+    Key("limits.user_messages_per_day", "number", "1000", "Messages of one user within 24 hours, where `mtactl user"
+        " limit` says nothing else; 0 is any number.", parse.number, "user_messages_per_day"),
+    Key("limits.user_new_recipients_per_day", "number", "200", "Recipients within 24 hours who never got mail of this"
+        " user before; 0 is any number.", parse.number, "user_new_recipients_per_day"),
     Key("limits.exempt", "list of networks", "[]", "Clients that are never slowed down or blocked by the daemon itself,"
         " as a webmail server that limits its users.", parse.several(parse.network), "exempt"),
     Key("keep.history", "duration", '"7d"', "Finished mail in `mtactl queue show` and `queue list --state done`.",

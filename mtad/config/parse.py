@@ -124,6 +124,15 @@ def size(value: Any) -> int:
     return octets
 
 
+def line_length(value: Any) -> int:
+    """Octets of a line; 0 is no limit. Less than 998 would refuse what every mailer may send (RFC 5321 4.5.3.1.6)."""
+    if isinstance(value, int) and not isinstance(value, bool) and (value == 0 or 998 <= value < 1024):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and value < 998:
+        raise BadValue(f"{value!r} is too short", "998 or more, or 0 for no limit")
+    return size(value)
+
+
 def domain(value: Any) -> str:
     """A domain name as A-labels, lower case, without a trailing dot."""
     given = text(value).strip().removesuffix(".")

@@ -147,6 +147,11 @@ class Smtp:
 
 
 @dataclass(frozen=True, slots=True)
+class Submission:
+    check_from: str = "refuse"  # refuse | off
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     message_size_bytes: int = 50 * 1024 * 1024
     header_size_bytes: int = 256 * 1024
@@ -157,6 +162,8 @@ class Limits:
     command_timeout_s: float = 300.0
     data_timeout_s: float = 180.0  # per block (RFC 5321 4.5.3.2.5)
     received: int = 50
+    line_length_bytes: int = 1024 * 1024  # between two line ends of a mail; 0 = no limit
+    hold_max_s: float = 30 * 86400.0  # FUTURERELEASE; 0 = not offered
     session_timeout_s: float = 2 * 3600.0
     data_rate_min: int = 500  # octets per second, beyond `data_grace_s`; 0 = any
     data_grace_s: float = 60.0
@@ -173,6 +180,8 @@ class Limits:
     user_auth_failure_rate: Rate = Rate(100, 3600.0)
     domain_message_rate: Rate = Rate()
     domain_recipient_rate: Rate = Rate()
+    user_messages_per_day: int = 1000  # in any 24 hours; 0 = no limit
+    user_new_recipients_per_day: int = 200  # who never got mail of this user; 0 = no limit
     delay_max_s: float = 20.0
     error_block_s: float = 900.0
     auth_block_s: float = 3600.0
@@ -198,6 +207,7 @@ class Config:
     delivery: Delivery = field(default_factory=Delivery)
     local: Local = field(default_factory=Local)
     smtp: Smtp = field(default_factory=Smtp)
+    submission: Submission = field(default_factory=Submission)
     limits: Limits = field(default_factory=Limits)
     keep: Keep = field(default_factory=Keep)
     warnings: tuple[str, ...] = ()  # what is odd but works; told at start and by `mtad check`

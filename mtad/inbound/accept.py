@@ -10,6 +10,7 @@ from mtad.dkim.keys import Keys, SigningKey
 from mtad.dkim.sign import sign_all
 from mtad.events import Events
 from mtad.inbound import policy, stamps
+from mtad.inbound.quota import Quotas
 from mtad.inbound.spool import NO_ROOM, Received, Spool
 from mtad.mail import address as mail_address
 from mtad.mail import headers
@@ -55,9 +56,10 @@ class Acceptor:
         self._keys = keys
         self._events = events
         self._ids = ids
-        self._clock = clock
+        self.clock = clock
         self._wake = wake
         self._trusted = policy.Networks(config.access.trusted_networks)
+        self.quotas = Quotas(store, clock, config.limits)
         self._stamp_clock = clock
         self._date = (0, "")  # the current second and its text
 
@@ -70,7 +72,7 @@ class Acceptor:
 
     async def accepted_from(self, message_id: str) -> Peer | None:
         """Who brought this message; None when there is none. Raises StoreError."""
-        rows = await self._store.select(Selector(ids=(message_id,), states=_ALL_STATES), self._clock(), limit=1)
+        rows = await self._store.select(Selector(ids=(message_id,), states=_ALL_STATES), self.clock(), limit=1)
         return rows[0].message.peer if rows else None
 
     def spool(self, peer: Peer, sender: str) -> Spool:
@@ -84,7 +86,7 @@ class Acceptor:
 
     async def accept(self, envelope: Envelope, peer: Peer, received: Received) -> Reply:
         """Durable when the reply is 250; nothing was stored when it is not. Raises nothing but bugs."""
-        now = self._clock()
+        now = self.clock()
         message_id = received.id
         try:
             if headers.count_received(received.head) > self._config.limits.received:
@@ -101,7 +103,7 @@ class Acceptor:
             sender=envelope.sender,
             size_bytes=len(head) + received.body_bytes,
             accepted_at=now,
-            expires_at=now + self._config.delivery.expire_s,
+            expires_at=max(now, envelope.hold_until) + self._config.delivery.expire_s,
             peer=peer,
             body=envelope.body,
             smtputf8=envelope.smtputf8,
@@ -111,6 +113,12 @@ class Acceptor:
             header_id=headers.message_id(head),
             subject=headers.subject(head),
             digest=received.digest.digest(),
+            priority=envelope.priority,
+            hold_until=envelope.hold_until,
+            by_at=envelope.by_at,
+            by_mode=envelope.by_mode,
+            by_trace=envelope.by_trace,
+            tls_optional=not envelope.requiretls and stamps.wants_no_tls(head),
         )
         try:
             await self._store.accept(NewMessage(message, recipients, head, received.body))
@@ -169,7 +177,7 @@ class Acceptor:
                     address=target,
                     original=rcpt.address,
                     domain=mail_address.domain_of(target),
-                    next_at=now,
+                    next_at=max(now, envelope.hold_until),
                     notify=rcpt.notify,
                     orcpt=rcpt.orcpt,
                 )

@@ -1,6 +1,6 @@
 """The server's side of one SMTP dialogue, without a socket: octets in, octets out.
 
-RFC 5321 (SMTP), 2920 (PIPELINING), 3207 (STARTTLS), 4954 (AUTH), 6531 (SMTPUTF8), 3461 (DSN), 1870 (SIZE), 2034.
+RFC 5321 (SMTP), 2920 (PIPELINING), 3207 (STARTTLS); what else is offered is in `mail.extensions`.
 
 The owner gives `receive` what came and writes what it returns. When `work` is set the dialogue waits for something
 that takes time (a password check, the durable accept): the owner awaits it, in a task that the peer cannot cancel, and
@@ -14,15 +14,17 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from mtad.inbound import policy, words
+from mtad.inbound.auth import Channel
 from mtad.inbound.guard import ENDED
 from mtad.inbound.signin import SignIn
 from mtad.inbound.transaction import Transaction
+from mtad.tls.binding import bindings
 
 LINE_MAX = 2048  # octets of a command line; RFC 5321 4.5.3.1.4 asks for 512, and parameters need more
 AUTH_LINE_MAX = 12288  # RFC 4954 4
 ENDLESS_LINE = 1 << 20  # a line of this length is no mistake: the connection ends
 
-_NOT_OFFERED = ("BDAT", "ETRN", "EXPN", "LHLO", "SAML", "SEND", "SOML", "TURN")
+_NOT_OFFERED = ("ETRN", "EXPN", "LHLO", "SAML", "SEND", "SOML", "TURN")
 _HTTP = ("CONNECT", "GET", "HEAD", "OPTIONS", "POST", "PUT")
 
 
@@ -31,7 +33,7 @@ class Conversation(SignIn, Transaction):
 
     @property
     def receiving(self) -> bool:
-        """Between DATA and its final dot."""
+        """Between DATA and its final dot, or the first BDAT and the last octet."""
         return self._decoder is not None
 
     @property
@@ -69,6 +71,9 @@ class Conversation(SignIn, Transaction):
     def resume(self, reply: bytes) -> bytes:
         """`work` is done and gave `reply`: go on with what came meanwhile."""
         self.work = None
+        if self._owed_s:
+            self.work, self._owed_s = self._later(reply, self._owed_s), 0.0
+            return b""
         self._held.append(reply)
         return self._advance()
 
@@ -79,10 +84,11 @@ class Conversation(SignIn, Transaction):
             replies += self.resume(await self.work)
         return replies
 
-    def secured(self, tls: str, *, ours: bytes = b"", theirs: bytes = b"") -> None:
+    def secured(self, tls: str, *, ours: bytes = b"", theirs: bytes = b"", exported: bytes = b"") -> None:
         """TLS is active: forget everything, authentication included (RFC 3207 4.2). `ours` and `theirs` are the
-        certificates in DER; the peer's has been verified, and is b"" where it showed none."""
-        self.our_certificate, self.their_certificate = ours, theirs
+        certificates in DER; the peer's has been verified, and is b"" where it showed none. `exported` is the
+        tls-exporter binding, b"" where there is none."""
+        self.channel = Channel(bindings(ours, exported), theirs)
         self.starttls = False
         self._input = b""
         self._auth = None
@@ -102,7 +108,7 @@ class Conversation(SignIn, Transaction):
         data, at, replies = self._input, 0, self._held
         self._input = b""
         while self.work is None and not self.closing and not self.starttls:
-            if self._decoder is not None:
+            if self._decoder is not None and not self._decoder.done:
                 rest = self._take_content(data[at:] if at else data, replies)
                 if rest is None:
                     data = b""
@@ -113,13 +119,13 @@ class Conversation(SignIn, Transaction):
             end = data.find(b"\n", at) + 1
             if not end:
                 if len(data) - at + self._skipped > self._line_max(data, at):
-                    self._skip(len(data) - at, replies)
+                    self._skip(data[at : at + 5], len(data) - at, replies)
                     self._hasty = max(self._hasty - (len(data) - at), 0)
                     at = len(data)
                 break
-            self.lines += 1
+            self.lines += self._decoder is None
             if end - at + self._skipped > self._line_max(data, at):
-                self._skip(end - at, replies)
+                self._skip(data[at : at + 5], end - at, replies)
                 self._skipped = 0
             elif self._hasty:
                 replies.append(self._fault(words.TOO_HASTY))
@@ -143,10 +149,12 @@ class Conversation(SignIn, Transaction):
             return 0  # whatever comes belongs to the overlong line
         return AUTH_LINE_MAX if self._auth is not None or data[at : at + 5].upper() == b"AUTH " else LINE_MAX
 
-    def _skip(self, octets: int, replies: list[bytes]) -> None:
+    def _skip(self, verb: bytes, octets: int, replies: list[bytes]) -> None:
         """Part of an overlong line: answered once, never kept."""
         if not self._skipped:
-            if self._auth is not None:
+            if self._frames(verb):
+                replies.append(self._end(words.BDAT_SYNTAX))
+            elif self._auth is not None:
                 self._auth = None
                 replies.append(self._fault(words.AUTH_LINE_TOO_LONG))
             else:
@@ -160,16 +168,20 @@ class Conversation(SignIn, Transaction):
             self._blocks_seen = self._host.guard.blocks.version
             if self._host.guard.blocked(self.peer) is not None:
                 return self._end(ENDED)
+        if self.peer.user and self._users_seen != self._host.users.changes:
+            self._users_seen = self._host.users.changes
+            if not self._user_stands():
+                return self._end(words.ACCOUNT_CLOSED)
         if line[-2:] != b"\r\n":
-            return self._fault(words.NO_CRLF)
+            return self._unreadable(line, words.NO_CRLF)
         try:
             text = line[:-2].decode()
         except UnicodeDecodeError:
-            return self._fault(words.CONTROLS)
+            return self._unreadable(line, words.CONTROLS)
         if self._auth is not None:
-            return self._auth_step(self._auth.answer(text))
+            return self._auth_step(self._auth, self._auth.answer(text))
         if not text.isprintable() and any(ord(char) < 32 or 127 <= ord(char) < 160 for char in text):
-            return self._fault(words.CONTROLS)
+            return self._unreadable(line, words.CONTROLS)
         verb, _, argument = text.partition(" ")
         method = self._VERBS.get(verb) or self._VERBS.get(verb.upper())
         if method is None:
@@ -180,12 +192,20 @@ class Conversation(SignIn, Transaction):
             self._host.events.internal_error(f"smtp {method.__name__}", exc)
             return self._fault(words.FAILED)
 
+    def _unreadable(self, line: bytes, reply: bytes) -> bytes:
+        return self._end(words.BDAT_SYNTAX) if self._frames(line[:5]) else self._fault(reply)
+
+    def _frames(self, verb: bytes) -> bool:
+        """Nobody knows where the octets of a BDAT end whose number cannot be read: they must not become commands."""
+        return self._auth is None and verb[:4].upper() == b"BDAT"
+
     _VERBS: dict[str, Callable[["Conversation", str], bytes]] = {
         "EHLO": Transaction.smtp_EHLO,
         "HELO": Transaction.smtp_HELO,
         "MAIL": Transaction.smtp_MAIL,
         "RCPT": Transaction.smtp_RCPT,
         "DATA": Transaction.smtp_DATA,
+        "BDAT": Transaction.smtp_BDAT,
         "RSET": Transaction.smtp_RSET,
         "NOOP": Transaction.smtp_NOOP,
         "QUIT": Transaction.smtp_QUIT,

@@ -51,6 +51,11 @@ def missing(head: bytes, sender: str, hostname: str, queue_id: str, at: str) -> 
     return fields.encode("utf-8", "replace")
 
 
+def wants_no_tls(head: bytes) -> bool:
+    """Whether the author would rather have it delivered than encrypted (RFC 8689 3). The field may come only once."""
+    return [value.lower() for value in headers.values(head, b"tls-required")] == [b"no"]
+
+
 def qualify(head: bytes, domain: str) -> bytes:
     """The head with bare login names in its addresses made whole: "root" -> "root@example.org".
 

@@ -19,8 +19,11 @@ class Verbs(Talk):
         if not name:
             return self._fault(words.NEEDS_NAME)
         self._reset()
+        self._greeted = not self.peer.helo and self._who == "stranger" and self._host.strict
         self.peer = replace(self.peer, helo=name[:255], esmtp=esmtp)
-        return self._junk_command(self._host.ehlo(self.peer) if esmtp else self._host.helo)
+        if not esmtp:
+            return self._junk_command(self._host.helo)
+        return self._junk_command(self._host.ehlo(self.peer, self._host.clock(), self.channel.mechanisms))
 
     def smtp_NOOP(self, _argument: str) -> bytes:  # noqa: N802
         return self._junk_command(words.OK)
@@ -57,6 +60,14 @@ class Verbs(Talk):
     def unsupported(self, _argument: str) -> bytes:
         """A verb that RFCs define and we do not offer."""
         return self._fault(words.UNSUPPORTED)
+
+    def for_proxies(self, _argument: str) -> bytes:
+        """A client that says who it is: nobody here believes it (XCLIENT and XFORWARD of Postfix)."""
+        return self._fault(words.NOT_A_PROXY)
+
+    def proxy(self, _argument: str) -> bytes:
+        """The PROXY protocol, from where none is expected: what follows may be somebody else's."""
+        return self._end(words.PROXY_UNEXPECTED)
 
     def not_mail(self, _argument: str) -> bytes:
         """A browser was sent here (cross-protocol attack): say no more than needed."""

@@ -24,6 +24,8 @@ MAIL_SYNTAX = Reply(501, "5.5.4", "Syntax: MAIL FROM:<address> [parameters]").wi
 RCPT_SYNTAX = Reply(501, "5.5.4", "Syntax: RCPT TO:<address> [parameters]").wire()
 EHLO_FIRST = Reply(503, "5.5.1", "Send EHLO first").wire()
 MAIL_FIRST = Reply(503, "5.5.1", "Send MAIL first").wire()
+MAIL_BEGUN = Reply(503, "5.5.1", "The mail itself has begun").wire()
+NEEDS_BDAT = Reply(503, "5.5.1", "BINARYMIME needs BDAT").wire()
 SECOND_MAIL = Reply(503, "5.5.1", "Sender already given").wire()
 NO_RECIPIENTS = Reply(554, "5.5.1", "No valid recipients").wire()
 TLS_FIRST = Reply(530, "5.7.0", "Must issue STARTTLS first").wire()
@@ -34,9 +36,27 @@ AUTH_IN_MAIL = Reply(503, "5.5.1", "AUTH is not allowed inside a mail transactio
 AUTH_LINE_TOO_LONG = Reply(500, "5.5.6", "Authentication line too long").wire()
 TLS_TWICE = Reply(503, "5.5.1", "TLS is already active").wire()
 
+TOO_HASTY = Reply(503, "5.5.1", "Wait for the answer to EHLO").wire()
+NOT_A_PROXY = Reply(550, "5.7.0", "You are no proxy of ours").wire()
+
 TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients", stage="rcpt")
 NEEDS_UTF8 = Reply(553, "5.6.7", "A non-ASCII address needs SMTPUTF8", stage="mail")
 TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors, closing", stage="command")
 TOO_MUCH_JUNK = Reply(421, "4.7.0", "Too many commands without a mail, closing", stage="command")
+TOO_EARLY = Reply(554, "5.5.1", "You spoke before the greeting", stage="connect")
+PROXY_UNEXPECTED = Reply(550, "5.7.0", "You are no proxy of ours, closing", stage="command")
+NO_PROXY_HEADER = Reply(421, "4.7.0", "No PROXY header", stage="connect")
+CLOSED = Reply(421, "4.3.2", "Closed by the operator", stage="command")
+BDAT_SYNTAX = Reply(521, "5.5.4", "Syntax: BDAT octets [LAST], closing", stage="command")
 NOT_MAIL = Reply(502, "5.7.0", "This is a mail server, closing", stage="command")
+ACCOUNT_CLOSED = Reply(421, "4.7.0", "Your account was closed, closing", stage="command")
 AUTH_UNAVAILABLE = Reply(454, "4.7.0", "Temporary authentication failure", stage="auth")
+
+
+def chunk_taken(octets: int) -> bytes:
+    return f"250 2.0.0 {octets} octets received\r\n".encode()
+
+
+def priority_changed(priority: int) -> bytes:
+    """RFC 6710 4.1: the sender is told what became of its wish."""
+    return Reply(250, "2.3.6", f"{priority} is the new priority of the message").wire()

@@ -1,15 +1,18 @@
-"""ESMTP parameters of MAIL and RCPT, xtext, and the EHLO reply that offers them.
+"""The parameters of MAIL and RCPT, and xtext.
 
-RFC 5321 4.1.2 (grammar), 1870 (SIZE), 6152 (BODY), 6531 (SMTPUTF8), 3461 (RET, ENVID, NOTIFY, ORCPT), 4954 (AUTH),
-8689 (REQUIRETLS). Keywords compare in upper case; values keep their own case.
+RFC 5321 4.1.2 (grammar), 1870 (SIZE), 6152 and 3030 (BODY), 6531 (SMTPUTF8), 3461 (RET, ENVID, NOTIFY, ORCPT),
+4954 (AUTH), 8689 (REQUIRETLS), 6710 (MT-PRIORITY), 4865 (HOLDFOR, HOLDUNTIL), 2852 (BY). Keywords compare in upper
+case; values keep their own case.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from datetime import datetime
+from typing import Any
 
-from mtad.mail.envelope import BodyType
+from mtad.mail.envelope import BodyType, ByMode
+from mtad.mail.extensions import BY_MIN_S, Offers, mail_keywords, rcpt_keywords
 from mtad.mail.reply import Refused, Reply
 
 ENVID_MAX = 100  # RFC 3461 4.4
@@ -24,6 +27,13 @@ _HEX = re.compile(r"\+([0-9A-Fa-f]{2})")
 _TO_ENCODE = re.compile(rb"[^!-*,-<>-~]")
 _ADDRESS_TYPE = re.compile(r"[A-Za-z0-9-]{1,32}")
 _NOTIFY = ("SUCCESS", "FAILURE", "DELAY")
+_PRIORITY = re.compile(r"0|-?[1-9]")
+_SECONDS = re.compile(r"[0-9]{1,9}")
+_CLOCK = r"[0-9]{2}:[0-9]{2}"
+_MOMENT = re.compile(
+    rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}T{_CLOCK}:[0-9]{{2}}(?:\.[0-9]{{1,6}})?(?:Z|[+-]{_CLOCK})", re.IGNORECASE
+)
+_BY = re.compile(r"([+-]?[0-9]{1,9});([RN])(T?)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +47,11 @@ class MailParams:
     envid: str = ""
     auth: str = ""
     requiretls: bool = False
+    priority: int = 0  # this and what follows as in envelope.Envelope
+    hold_until: float = 0.0
+    by_at: float = 0.0
+    by_mode: ByMode = ""
+    by_trace: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,70 +83,41 @@ def parse_params(text: str) -> tuple[tuple[str, str], ...]:
     return tuple(found.items())
 
 
-def mail_params(
-    text: str, *, size_max: int = 0, dsn: bool = True, utf8: bool = True, binary: bool = False, requiretls: bool = False
-) -> MailParams:
-    """The parameters of MAIL. What was not offered (the flags) is unknown: 555 5.5.4. `size_max` 0 = no limit.
+def mail_params(text: str, offers: Offers, now: float) -> MailParams:
+    """The parameters of MAIL, of those that are offered. `now` makes times of delays.
 
     Refused with 501 5.5.4 (malformed), 555 5.5.4 (unknown keyword), 552 5.3.4 (declared too big).
     """
     if not text:
         return _NO_MAIL_PARAMS
-    size_bytes, body, smtputf8, ret, envid, auth, tls = 0, "7BIT", False, "", "", "", False
+    known = mail_keywords(offers)
+    found: dict[str, Any] = {}
     for keyword, value in parse_params(text):
-        match keyword:
-            case "SIZE":
-                if not _SIZE.fullmatch(value):
-                    raise _malformed("SIZE needs a number")
-                size_bytes = int(value)
-                if 0 < size_max < size_bytes:
-                    raise Refused(Reply(552, "5.3.4", "Message is too big", stage="mail"))
-            case "BODY":
-                body = value.upper()
-                if body not in (("7BIT", "8BITMIME", "BINARYMIME") if binary else ("7BIT", "8BITMIME")):
-                    raise _malformed("BODY is unknown")
-            case "SMTPUTF8" if utf8:
-                _no_value(keyword, value)
-                smtputf8 = True
-            case "RET" if dsn:
-                ret = value.upper()
-                if ret not in ("FULL", "HDRS"):
-                    raise _malformed("RET is FULL or HDRS")
-            case "ENVID" if dsn:
-                if not value or len(value) > ENVID_MAX or not _is_printable_xtext(value):
-                    raise _malformed("ENVID is malformed")
-                envid = value
-            case "AUTH":
-                auth = value if value == "<>" else _auth(value)
-            case "REQUIRETLS" if requiretls:
-                _no_value(keyword, value)
-                tls = True
-            case _:
-                raise _unknown(keyword)
-    return MailParams(size_bytes, cast("BodyType", body), smtputf8, ret, envid, auth, tls)
+        if keyword not in known:
+            raise _unknown(keyword)
+        fields = _MAIL[keyword](value, offers, now)
+        if not found.keys().isdisjoint(fields):
+            raise _malformed("HOLDFOR and HOLDUNTIL exclude each other")
+        found.update(fields)
+    params = MailParams(**found)
+    if params.by_mode and params.by_at <= params.hold_until:
+        raise _malformed("BY is over before the mail is released")
+    return params
 
 
-def rcpt_params(text: str, *, dsn: bool = True, utf8: bool = True) -> RcptParams:
-    """The parameters of RCPT. Refused with 501 5.5.4 (malformed) or 555 5.5.4 (unknown keyword)."""
+def rcpt_params(text: str, offers: Offers) -> RcptParams:
+    """The parameters of RCPT, of those that are offered. Refused with 501 5.5.4 (malformed) or 555 5.5.4 (unknown)."""
     if not text:
         return _NO_RCPT_PARAMS
+    known = rcpt_keywords(offers)
     notify, orcpt = "", ""
     for keyword, value in parse_params(text):
-        match keyword:
-            case "NOTIFY" if dsn:
-                notify = _notify(value)
-            case "ORCPT" if dsn:
-                kind, semicolon, original = value.partition(";")
-                wide = utf8 and kind.lower() == "utf-8"
-                if (
-                    not (semicolon and original and _ADDRESS_TYPE.fullmatch(kind))
-                    or len(value.encode("utf-8", "replace")) > ORCPT_MAX
-                    or not (_UNITEXT.fullmatch(original) if wide else _is_printable_xtext(original))
-                ):
-                    raise _malformed("ORCPT is malformed")
-                orcpt = value
-            case _:
-                raise _unknown(keyword)
+        if keyword not in known:
+            raise _unknown(keyword)
+        if keyword == "NOTIFY":
+            notify = _notify(value)
+        else:
+            orcpt = _orcpt(value)
     return RcptParams(notify, orcpt)
 
 
@@ -149,33 +135,112 @@ def xtext_decode(text: str) -> str:
     return _HEX.sub(lambda found: chr(int(found[1], 16)), text).encode("latin-1").decode("utf-8")
 
 
-def ehlo_lines(
-    hostname: str,
-    *,
-    size: int,
-    tls_offered: bool,
-    auth: Sequence[str] = (),
-    utf8: bool = True,
-    dsn: bool = True,
-    chunking: bool = False,
-    requiretls: bool = False,
-) -> bytes:
-    """The whole reply to EHLO, in one piece. `size` in octets, 0 = no fixed limit; `auth`: mechanisms offered now."""
-    offers = [hostname, "PIPELINING", f"SIZE {size}", "8BITMIME", "ENHANCEDSTATUSCODES"]
-    if utf8:
-        offers.append("SMTPUTF8")
-    if dsn:
-        offers.append("DSN")
-    if chunking:
-        offers += ["CHUNKING", "BINARYMIME"]
-    if tls_offered:
-        offers.append("STARTTLS")
-    if requiretls:
-        offers.append("REQUIRETLS")
-    if auth:
-        offers.append("AUTH " + " ".join(auth))
-    lines = [f"250-{offer}\r\n" for offer in offers[:-1]] + [f"250 {offers[-1]}\r\n"]
-    return "".join(lines).encode("utf-8", "replace")
+# One function for each parameter of MAIL: the fields of MailParams that it sets.
+
+Fields = dict[str, Any]
+
+
+def _size(value: str, offers: Offers, _now: float) -> Fields:
+    if not _SIZE.fullmatch(value):
+        raise _malformed("SIZE needs a number")
+    if 0 < offers.size_max_bytes < int(value):
+        raise Refused(Reply(552, "5.3.4", "Message is too big", stage="mail"))
+    return {"size_bytes": int(value)}
+
+
+def _body(value: str, _offers: Offers, _now: float) -> Fields:
+    body = value.upper()
+    if body not in ("7BIT", "8BITMIME", "BINARYMIME"):
+        raise _malformed("BODY is unknown")
+    return {"body": body}
+
+
+def _ret(value: str, _offers: Offers, _now: float) -> Fields:
+    if value.upper() not in ("FULL", "HDRS"):
+        raise _malformed("RET is FULL or HDRS")
+    return {"ret": value.upper()}
+
+
+def _envid(value: str, _offers: Offers, _now: float) -> Fields:
+    if not value or len(value) > ENVID_MAX or not _is_printable_xtext(value):
+        raise _malformed("ENVID is malformed")
+    return {"envid": value}
+
+
+def _auth(value: str, _offers: Offers, _now: float) -> Fields:
+    if value == "<>":
+        return {"auth": value}
+    try:
+        plain = xtext_decode(value)
+    except ValueError:
+        plain = ""
+    if not plain or not plain.isprintable():
+        raise _malformed("AUTH is malformed")
+    return {"auth": plain}
+
+
+def _flag(keyword: str) -> "_MailParam":
+    def parse(value: str, _offers: Offers, _now: float) -> Fields:
+        if value:
+            raise _malformed(f"{keyword} has no value")
+        return {keyword.lower(): True}
+
+    return parse
+
+
+def _priority(value: str, _offers: Offers, _now: float) -> Fields:
+    if not _PRIORITY.fullmatch(value):
+        raise _malformed("MT-PRIORITY is a number from -9 to 9")
+    return {"priority": int(value)}
+
+
+def _hold_for(value: str, offers: Offers, now: float) -> Fields:
+    if not _SECONDS.fullmatch(value):
+        raise _malformed("HOLDFOR is a number of seconds")
+    return {"hold_until": _within(now + int(value), offers, now)}
+
+
+def _hold_until(value: str, offers: Offers, now: float) -> Fields:
+    try:
+        at = datetime.fromisoformat(value.upper()).timestamp() if _MOMENT.fullmatch(value) else -1.0
+    except (ValueError, OverflowError):
+        at = -1.0
+    if at < 0:
+        raise _malformed("HOLDUNTIL is a moment like 2030-01-31T08:00:00Z")
+    return {"hold_until": _within(at, offers, now)}
+
+
+def _within(at: float, offers: Offers, now: float) -> float:
+    if at > now + offers.hold_max_s:
+        raise _malformed(f"Mail is held for at most {offers.hold_max_s:.0f} seconds")
+    return at
+
+
+def _by(value: str, _offers: Offers, now: float) -> Fields:
+    found = _BY.fullmatch(value)
+    if found is None:
+        raise _malformed("BY is seconds;R or seconds;N, with T for a trace")
+    wait_s, mode = int(found[1]), found[2].upper()
+    if mode == "R" and wait_s < BY_MIN_S:
+        raise _malformed(f"BY is at least {BY_MIN_S} seconds with R")
+    return {"by_at": now + wait_s, "by_mode": mode, "by_trace": bool(found[3])}
+
+
+_MailParam = Callable[[str, Offers, float], Fields]
+
+_MAIL: dict[str, _MailParam] = {
+    "AUTH": _auth,
+    "BODY": _body,
+    "BY": _by,
+    "ENVID": _envid,
+    "HOLDFOR": _hold_for,
+    "HOLDUNTIL": _hold_until,
+    "MT-PRIORITY": _priority,
+    "REQUIRETLS": _flag("REQUIRETLS"),
+    "RET": _ret,
+    "SIZE": _size,
+    "SMTPUTF8": _flag("SMTPUTF8"),
+}
 
 
 def _is_printable_xtext(text: str) -> bool:
@@ -196,19 +261,15 @@ def _notify(value: str) -> str:
     return ",".join(word for word in _NOTIFY if word in words)
 
 
-def _auth(value: str) -> str:
-    try:
-        plain = xtext_decode(value)
-    except ValueError:
-        plain = ""
-    if not plain or not plain.isprintable():
-        raise _malformed("AUTH is malformed")
-    return plain
-
-
-def _no_value(keyword: str, value: str) -> None:
-    if value:
-        raise _malformed(f"{keyword} has no value")
+def _orcpt(value: str) -> str:
+    kind, semicolon, original = value.partition(";")
+    if (
+        not (semicolon and original and _ADDRESS_TYPE.fullmatch(kind))
+        or len(value.encode("utf-8", "replace")) > ORCPT_MAX
+        or not (_UNITEXT.fullmatch(original) if kind.lower() == "utf-8" else _is_printable_xtext(original))
+    ):
+        raise _malformed("ORCPT is malformed")
+    return value
 
 
 def _malformed(text: str) -> Refused:

@@ -21,6 +21,14 @@ STREAM = (
     b"NOOP " + b"x" * 2100 + b"\r\nMAIL FROM:<>\r\nRCPT TO:<team@example.test>\r\nDATA\r\n"
     b"..stuffed\r\nA: b\r\n\r\nsecond\r\n.\r\nRSET\r\nNOOP\nQUIT\r\nNOOP\r\n"
 )
+CHUNKS = (
+    b"EHLO client.test\r\nBDAT 9\r\nMAIL\r\nXX\nMAIL FROM:<x@far.test>\r\nBDAT 6 LAST\r\nRSET\r\n"
+    b"RCPT TO:<alice@example.test>\r\nBDAT 9\r\nSubject: BDAT 0\r\nDATA\r\nbdat 4 last\r\nx\r\n."
+    b"MAIL FROM:<x@far.test>\r\nRCPT TO:<alice@example.test>\r\nBDAT 5\r\na: b\rBDAT 10 LAST\r\n\n\r\nhello\r\n"
+    b"MAIL FROM:<x@far.test>\r\nRCPT TO:<alice@example.test>\r\nBDAT 5\r\na: b\rBDAT 5 LAST\r\nQUIT\n"
+    b"MAIL FROM:<x@far.test> BODY=BINARYMIME\r\nRCPT TO:<alice@example.test>\r\nDATA\r\nBDAT 12 LAST\r\n"
+    b"\r\n\n\r\0\xff.\r\n.\r\nBDAT 3 LAST\r\nxxxQUIT\r\n"
+)
 REPLY = re.compile(rb"(?:[2-5][0-9]{2}-[ -~]*\r\n)*[2-5][0-9]{2} [ -~]*\r\n")
 ID = re.compile(rb"[0-9a-z]{12}")
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -60,14 +68,32 @@ def cut(octets: bytes, cuts: list[int]) -> list[bytes]:
 @given(cuts=st.lists(st.integers(1, len(STREAM) - 1), max_size=30))
 def test_any_chunking_is_the_same(runner: asyncio.Runner, steady: House, cuts: list[int]) -> None:
     whole = runner.run(hear(steady, [STREAM]))
-    assert whole[0].count(b"\r\n") == 21
+    assert whole[0].count(b"\r\n") == 26
     assert len(whole[1]) == 4
     assert runner.run(hear(steady, cut(STREAM, cuts))) == whole
 
 
+@QUICK
+@given(cuts=st.lists(st.integers(1, len(CHUNKS) - 1), max_size=30))
+def test_any_cut_of_chunks_is_the_same(runner: asyncio.Runner, steady: House, cuts: list[int]) -> None:
+    whole = runner.run(hear(steady, [CHUNKS]))
+    assert [line[:9] for line in whole[0].splitlines() if not line.startswith(b"250-")] == [
+        b"250 REQUI", b"503 5.5.1", b"250 2.1.0", b"554 5.5.1", b"250 2.1.5", b"250 2.0.0", b"250 2.0.0", b"503 5.5.1",
+        b"250 2.0.0", b"250 2.1.0", b"250 2.1.5", b"250 2.0.0", b"250 2.0.0", b"250 2.1.0", b"250 2.1.5", b"250 2.0.0",
+        b"550 5.6.1", b"250 2.1.0", b"250 2.1.5", b"503 5.5.1", b"250 2.0.0", b"503 5.5.1", b"221 2.0.0",
+    ]  # fmt: skip
+    assert [stored[stored.find(b"\r\n\r\n") + 4 :] for stored in whole[1]] == [
+        b".",
+        b"hello\r\n",
+        b"\n\r\0\xff.\r\n.\r\n",
+    ]
+    assert runner.run(hear(steady, cut(CHUNKS, cuts))) == whole
+
+
 def test_octet_by_octet_is_the_same(runner: asyncio.Runner, steady: House) -> None:
-    chunks = [STREAM[at : at + 1] for at in range(len(STREAM))]
-    assert runner.run(hear(steady, chunks)) == runner.run(hear(steady, [STREAM]))
+    for stream in (STREAM, CHUNKS):
+        chunks = [stream[at : at + 1] for at in range(len(stream))]
+        assert runner.run(hear(steady, chunks)) == runner.run(hear(steady, [stream]))
 
 
 VERBS = [
