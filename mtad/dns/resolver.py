@@ -20,6 +20,8 @@ TTL_MIN_S = 5.0  # a TTL of 0 still serves the burst that asked for it
 NEGATIVE_MAX_S = 900.0
 TEMPORARY_S = 5.0  # a failing server is not asked again by every mail of a burst
 RECORDS_MAX = 100  # of one answer
+SYSTEM_S = 30.0  # the C library tells no TTL
+_SYSTEM = "system"  # a kind of question beside the types of records
 
 
 class DnsTemporary(Exception):  # noqa: N818  (the names are the design's)
@@ -88,13 +90,7 @@ class Resolver:
         """As `addresses`, but the hosts file of this machine counts too: for hosts that the operator named."""
         if self._config.servers:
             return await self.addresses(host)
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(self._config.timeout_s):
-                found = await loop.getaddrinfo(host, None, proto=6)
-        except (OSError, UnicodeError, TimeoutError) as error:
-            raise DnsTemporary(f"{host}: {error!r}") from None
-        return tuple(sorted({str(address[0]) for *_, address in found}, key=lambda address: ":" in address))
+        return (await self._ask(host, _SYSTEM)).records
 
     async def txt(self, name: str) -> tuple[bytes, ...]:
         """Each record's strings joined without a space (RFC 7208 3.3)."""
@@ -128,7 +124,19 @@ class Resolver:
             self._cache.popitem(last=False)
         return answer
 
+    async def _system(self, host: str) -> _Answer:
+        """Asked of the C library, in a thread that cannot be stopped: so one question at a time, like the others."""
+        try:
+            async with asyncio.timeout(self._config.timeout_s):
+                found = await asyncio.get_running_loop().getaddrinfo(host, None, proto=6)
+        except (OSError, UnicodeError, TimeoutError) as error:
+            return self._failed(DnsTemporary, f"{host}: {error!r}", TEMPORARY_S)
+        addresses = sorted({str(address[0]) for *_, address in found}, key=lambda address: ":" in address)
+        return _Answer(tuple(addresses), False, self._clock() + SYSTEM_S)
+
     async def _answer(self, name: str, kind: str) -> _Answer:
+        if kind == _SYSTEM:
+            return await self._system(name)
         import dns.exception
         import dns.name
         import dns.resolver

@@ -227,3 +227,28 @@ async def test_bounded(server, clock):
 def test_dnspython_is_loaded_at_the_first_question_only(repository):
     code = "import sys, mtad.dns.resolver; sys.exit('dns.resolver' in sys.modules or 'dns' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=repository, env=dict(os.environ)).returncode == 0
+
+
+async def test_the_systems_resolver_is_asked_once_for_a_burst(clock, monkeypatch):
+    """Each question holds a thread for as long as the C library likes; the mail that comes in needs threads too."""
+    loop = asyncio.get_running_loop()
+    real, asked = loop.getaddrinfo, []
+
+    async def counted(host, *args, **more):
+        asked.append(host)
+        return await real(host, *args, **more)
+
+    monkeypatch.setattr(loop, "getaddrinfo", counted)
+    resolver = Resolver(Dns((), timeout_s=5.0), clock)
+    found = await asyncio.gather(*(resolver.system_addresses("localhost") for _ in range(20)))
+    assert "127.0.0.1" in found[0]
+    assert set(found) == {found[0]}
+    assert asked == ["localhost"]
+    clock.now += 60.0
+    await resolver.system_addresses("localhost")
+    assert len(asked) == 2
+
+
+async def test_a_name_the_system_does_not_know_is_temporary(clock):
+    with pytest.raises(DnsTemporary):
+        await Resolver(Dns((), timeout_s=5.0), clock).system_addresses("x" * 70)
