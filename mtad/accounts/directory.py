@@ -128,6 +128,28 @@ class Directory:
                 raise Refused(_TOO_LARGE.because(f"expanding {address}"))
         return tuple(found.values())
 
+    def may_send(self, user: str, address: str) -> bool:
+        """May this user send as this address? The own one with its sub-addresses, aliases that lead to it, and what an
+        operator granted: addresses, and "@domain". Raises Refused as `expand` does."""
+        if addresses.same(address, user):
+            return True
+        stored = self._users.get(user)
+        if stored is not None and self._granted(stored.profile.senders, address):
+            return True
+        try:
+            return any(addresses.same(target, user) for target in self.expand(addresses.parse(address, utf8=True)))
+        except addresses.AddressError:
+            return False
+
+    def _granted(self, senders: tuple[str, ...], address: str) -> bool:
+        if not senders:
+            return False
+        try:
+            domain = addresses.domain_of(address)
+        except addresses.AddressError:
+            return False
+        return any(f"@{domain}" == one if one.startswith("@") else addresses.same(one, address) for one in senders)
+
     def _named(self, local: str, domain: str) -> Resolution | None:
         """The alias, or else the mailbox, of exactly this name."""
         address = f"{local}@{domain}"

@@ -24,6 +24,7 @@ from mtad.config.tree import (
     Local,
     RouteRule,
     Smtp,
+    Submission,
     Target,
     Tls,
 )
@@ -111,6 +112,7 @@ def _tree(
         delivery=Delivery(**fields.get("delivery", {}), routes=rules),
         local=Local(**local),
         smtp=Smtp(**fields.get("smtp", {})),
+        submission=Submission(**fields.get("submission", {})),
         limits=Limits(**fields.get("limits", {})),
         keep=Keep(**fields.get("keep", {})),
     )

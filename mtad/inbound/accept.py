@@ -91,6 +91,8 @@ class Acceptor:
         try:
             if headers.count_received(received.head) > self._config.limits.received:
                 raise Refused(LOOP)
+            if peer.user and self._config.submission.check_from == "refuse":
+                self._check_authors(peer, received.head)
             recipients = tuple(self._recipients(envelope, peer, message_id, now))
         except Refused as refused:
             if isinstance(received.body, str):
@@ -130,6 +132,12 @@ class Acceptor:
         self._wake()
         self._events.accepted(message, recipients)
         return Reply(250, "2.0.0", f"{message_id} queued")
+
+    def _check_authors(self, peer: Peer, head: bytes) -> None:
+        who = policy.standing(peer, self._trusted)
+        refusal = policy.judge_authors(who, peer, head, self._directory.may_send)
+        if refusal is not None:
+            raise Refused(refusal)
 
     def _head(self, envelope: Envelope, peer: Peer, received: Received) -> bytes:
         """The header block as it is stored and sent."""

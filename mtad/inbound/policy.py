@@ -11,6 +11,8 @@ from typing import Literal, assert_never
 
 from mtad.accounts.directory import Elsewhere, Forward, Mailbox, Resolution, Unknown
 from mtad.mail import address as mail_address
+from mtad.mail import headers
+from mtad.mail.addrlist import addresses
 from mtad.mail.envelope import Peer
 from mtad.mail.reply import Reply
 
@@ -19,7 +21,13 @@ Standing = Literal["local", "user", "trusted", "stranger"]
 
 RELAY_DENIED = Reply(550, "5.7.1", "Relaying denied", stage="rcpt")
 USER_UNKNOWN = Reply(550, "5.1.1", "No such user here", stage="rcpt")
+AUTHOR_DENIED = Reply(550, "5.7.1", "An address in From is not yours", stage="final")
 SENDER_DENIED = Reply(553, "5.7.1", "Sender address is not yours", stage="mail")
+
+AUTHORS_MAX_BYTES = 32 * 1024  # of one From field
+
+MaySend = Callable[[str, str], bool]
+"""(user, address): whether the user may send as this address."""
 
 # How old mailers wrote "and then onwards to": percent hack, bang path, a second domain (RFC 5321 3.6, F.2).
 _ROUTING = frozenset("%!@")
@@ -55,13 +63,23 @@ def standing(peer: Peer, trusted: Networks) -> Standing:
     return "stranger"
 
 
-def judge_mail(who: Standing, peer: Peer, sender: str, expand: Callable[[str], Sequence[str]]) -> Reply | None:
-    """May this peer use this sender? A user has the own address, what leads to it, and the null sender (receipts)."""
-    if who != "user" or not sender or mail_address.same(sender, peer.user):
+def judge_mail(who: Standing, peer: Peer, sender: str, may_send: MaySend) -> Reply | None:
+    """May this peer use this sender? A user has what `may_send` says, and the null sender (receipts). It may raise
+    Refused."""
+    return None if who != "user" or not sender or may_send(peer.user, sender) else SENDER_DENIED
+
+
+def judge_authors(who: Standing, peer: Peer, head: bytes, may_send: MaySend) -> Reply | None:
+    """May this peer write this From? All addresses in all such fields of a user's mail must be the user's; a field with
+    none, or too long to be read to its end, is nobody's. No field is fine: it is added. `may_send` may raise Refused.
+    """
+    if who != "user":
         return None
-    if any(mail_address.same(target, peer.user) for target in expand(sender)):
-        return None
-    return SENDER_DENIED
+    for value in headers.values(head, b"from"):
+        authors = addresses(value.decode("utf-8", "replace")) if len(value) < AUTHORS_MAX_BYTES else []
+        if not authors or not all(may_send(peer.user, address) for _, address in authors):
+            return AUTHOR_DENIED
+    return None
 
 
 def judge_rcpt(who: Standing, peer: Peer, address: str, resolution: Resolution) -> Reply | None:

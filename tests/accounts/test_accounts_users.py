@@ -117,7 +117,9 @@ async def test_disabled_users_are_refused_though_remembered(people: Users) -> No
     await people.add("alice", "geheim12")
     assert await people.verify("alice", "geheim12")
     await people.disable("alice", "spam")
-    assert await people.verify("alice", "geheim12") is None
+    with pytest.raises(Refused, match=r"525 5\.7\.13 This account is disabled: spam"):
+        await people.verify("alice", "geheim12")
+    assert await people.verify("alice", "geheim13") is None
     user = people.get("alice")
     assert user is not None
     assert user.disabled == "spam"
