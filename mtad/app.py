@@ -253,8 +253,12 @@ class App:
         self._hangup_task = asyncio.get_running_loop().create_task(self._reload_quietly())
 
     async def _reload_quietly(self) -> None:
-        with contextlib.suppress(ConfigErrors):  # told by the event
+        try:
             await self.reload()
+        except ConfigErrors:
+            pass  # told by the event
+        except Exception as error:  # noqa: BLE001  (the daemon lives on, as it was)
+            self._events.internal_error("reload", error)
 
     # What operations ask for (control.admin.App)
 
@@ -285,6 +289,7 @@ class App:
             try:
                 config = await asyncio.to_thread(load, self._options.root, self._options.config)
                 settings = await asyncio.to_thread(self._read, config)
+                await self._users.load()
             except (ConfigErrors, TlsError) as error:
                 self._refused = tuple(str(error).splitlines())
                 self._events.config_refused(self._refused)
@@ -292,12 +297,14 @@ class App:
                 if isinstance(error, ConfigErrors):
                     raise
                 raise ConfigErrors([ConfigError("tls", str(error))]) from None
+            except BaseException:  # whatever it was, the service manager must not wait for the end of it
+                service.notify("READY=1\nSTATUS=the reload failed, the old settings are in use")
+                raise
             self._refused = ()
             self._certificate_problem = ""
             notes = list(settings.notes)
             if config.listen != self._settings.config.listen:
                 notes.append("the listening addresses change at the next restart")
-            await self._users.load()
             self._settings = settings
             acceptor = self._acceptor(settings)
             self._inbound.reload(config, acceptor, settings.directory, self._users, settings.tls)
