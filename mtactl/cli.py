@@ -31,11 +31,15 @@ PASSWORD_LINE_MAX = 4096
 _GROUPS = {
     "queue": "See and change what is in the queue",
     "dkim": "Signing keys",
+    "tls": "Certificates of the listeners",
     "user": "Who may submit mail",
     "alias": "Aliases",
     "maildrop": "Mail that was submitted while the daemon was down",
     "config": "Settings",
     "backup": "Backups",
+    "block": "Who is kept out",
+    "session": "Who is connected",
+    "limit": "Limits of clients and users, and what counts against them",
 }
 _METAVARS: Mapping[Kind, str] = {
     "count": "N",
@@ -188,12 +192,14 @@ def _verb(operation: Operation) -> click.Command:
     for param in operation.params:
         if param.positional:
             name = _METAVARS.get(param.kind, param.name.upper())
+            shown = f"{name}..." if param.many else name
             params.append(
                 click.Argument(
                     [param.name],
+                    type=click.INT if param.kind == "count" else click.STRING,
                     nargs=-1 if param.many else 1,
                     required=param.required,
-                    metavar=f"{name}..." if param.many and param.required else f"[{name}...]" if param.many else name,
+                    metavar=shown if param.required else f"[{shown}]",
                 )
             )
             more = ' "-" reads them from standard input.' if param.many else ""

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from mtactl.errors import CallError, Unreachable
+from mtad.accounts.blocks import Blocks
 from mtad.accounts.passwords import Cost, best
 from mtad.accounts.users import Users
 from mtad.config import Config, ConfigErrors
@@ -24,7 +25,7 @@ from mtad.queue.sqlite import open_read_only, open_store
 from mtad.queue.store import StoreError, StoreLocked
 
 NOTE = "mtad is not running; reading its data directly"
-_OF_THE_STORE = frozenset({"queue", "user", "backup"})
+_OF_THE_STORE = frozenset({"queue", "user", "backup", "block"})
 
 
 class _Stopped:
@@ -47,6 +48,15 @@ class _Stopped:
 
     async def drain_maildrop(self) -> int:
         return 0
+
+    def sessions(self) -> Sequence[Any]:
+        return ()
+
+    def close_session(self, number: int) -> bool:
+        return False
+
+    def usage(self, who: str) -> Sequence[Any]:
+        return ()
 
 
 def settings(root: str, config: str = "") -> Config:
@@ -105,6 +115,9 @@ async def _admin(operation: Operation, config: Config, store: Any) -> Admin:
     keys = Keys(config.paths.dkim)
     if operation.name.startswith("dkim."):
         keys.load()
+    blocks = Blocks(store, time.time)
+    if operation.name.startswith("block."):
+        await blocks.load(forget=operation.offline == "write")
     return Admin(
         config=config,
         store=cast("AdminStore", store),
@@ -113,6 +126,7 @@ async def _admin(operation: Operation, config: Config, store: Any) -> Admin:
         events=Events(time.time, lambda line: syslog.syslog(syslog.LOG_MAIL | syslog.LOG_INFO, line)),
         clock=time.time,
         app=_Stopped(),
+        blocks=blocks,
         caller=Caller(os.getuid(), Access.ADMIN),  # whoever may read the files has what they hold
         offline=True,
     )

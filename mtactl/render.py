@@ -131,6 +131,15 @@ def _next(row: Row, now: float) -> str:
     return "now" if at <= now else age(at - now)
 
 
+def _expires(row: Row, now: float) -> str:
+    at = row.get("expires")
+    return "never" if at is None else f"in {age(at - now)}"
+
+
+def _client(row: Row, now: float) -> str:
+    return row["client_ip"] or ("-" if row["uid"] is None else f"uid={row['uid']}")
+
+
 _COLUMNS: Mapping[str, tuple[Column, ...]] = {
     "queue.list": (
         Column("ID", lambda row, now: row["id"]),
@@ -163,6 +172,33 @@ _COLUMNS: Mapping[str, tuple[Column, ...]] = {
             Column("EXPIRES", lambda row, now: moment(row["expires"])),
             Column("IN", lambda row, now: "over" if row["expires"] <= now else age(row["expires"] - now), right=True),
         ),
+    ),
+    "block.list": (
+        Column("BLOCKED", lambda row, now: row["value"]),
+        Column("EXPIRES", _expires),
+        Column("BY", lambda row, now: row["made_by"]),
+        Column("TIMES", lambda row, now: row["times"], right=True),
+        Column("REASON", lambda row, now: row["reason"] or "-"),
+    ),
+    "session.list": (
+        Column("NUMBER", lambda row, now: row["number"], right=True),
+        Column("CLIENT", _client),
+        Column("USER", lambda row, now: row["user"] or "-"),
+        Column("AGE", lambda row, now: age(now - row["since"]), right=True),
+        Column("LISTENER", lambda row, now: row["source"]),
+        Column("TLS", lambda row, now: row["tls"].partition(" ")[0] or "-"),
+        Column("STATE", lambda row, now: row["state"]),
+        Column("MAILS", lambda row, now: row["mails"], right=True),
+        Column("COMMANDS", lambda row, now: row["commands"], right=True),
+        Column("ERRORS", lambda row, now: row["errors"], right=True),
+        Column("HELO", lambda row, now: row["helo"] or "-"),
+    ),
+    "limit.show": (
+        Column("SCOPE", lambda row, now: row["scope"]),
+        Column("WHAT", lambda row, now: row["what"]),
+        Column("COUNT", lambda row, now: row["count"], right=True),
+        Column("LIMIT", lambda row, now: row["limit"] or _expires(row, now)),
+        Column("SETTING", lambda row, now: row["setting"]),
     ),
     "config.show": (
         Column("KEY", lambda row, now: row["key"]),
@@ -274,6 +310,11 @@ def _card(operation: Operation, row: Row, now: float) -> Iterator[str]:
         yield from _record(row)
     elif "would_change" in row or "changed" in row:
         yield f"{row['name']} {'would be' if 'would_change' in row else 'is'} removed"
+    elif operation.name in {"block.add", "block.remove"}:
+        until = f" until {moment(row['expires'])}" if row["expires"] is not None else ""
+        yield f"{row['value']}: {f'blocked{until}' if operation.name == 'block.add' else 'not blocked any more'}"
+    elif operation.name == "session.close":
+        yield f"session {row['number']} is closed"
     elif operation.name in {"user.add", "user.passwd"}:
         yield f"{row['name']}: {'added' if operation.name == 'user.add' else 'password changed'}"
     else:

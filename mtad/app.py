@@ -30,9 +30,9 @@ from mtad.dkim.keys import Keys
 from mtad.dns.resolver import Resolver
 from mtad.events import Events
 from mtad.inbound.accept import Acceptor
-from mtad.inbound.guard import Guard
+from mtad.inbound.guard import Guard, Usage
 from mtad.inbound.maildrop import Maildrop
-from mtad.inbound.server import Inbound
+from mtad.inbound.server import Inbound, SessionInfo
 from mtad.mail.ident import Ids
 from mtad.outbound.scheduler import Scheduler
 from mtad.queue.sqlite import SqliteStore, open_store
@@ -158,6 +158,7 @@ class App:
         """Start, serve until told to stop, drain. Raises StoreError, TlsError and OSError when it cannot start."""
         loop = asyncio.get_running_loop()
         self._log.attach(loop)
+        sys.unraisablehook = self._unraisable
         store = await asyncio.to_thread(open_store, self._first.paths, self._clock)
         try:
             await self._serve(store, sockets)
@@ -241,7 +242,9 @@ class App:
         )
 
     def _admin(self, settings: Settings) -> Admin:
-        return Admin(settings.config, self._store, self._users, self._keys, self._events, self._clock, self)
+        return Admin(
+            settings.config, self._store, self._users, self._keys, self._events, self._clock, self, self._blocks
+        )
 
     def _on_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -348,12 +351,28 @@ class App:
     async def drain_maildrop(self) -> int:
         return await self._maildrop.drain()
 
+    def sessions(self) -> Sequence[SessionInfo]:
+        return self._inbound.sessions()
+
+    def close_session(self, number: int) -> bool:
+        return self._inbound.close(number)
+
+    def usage(self, who: str) -> Sequence[Usage]:
+        return self._inbound.usage(who)
+
     # Housekeeping
 
     async def _sweep(self) -> None:
         keep = self._settings.config.keep
         await self._store.sweep(self._clock(), keep.history_s, keep.trash_s)
         await self._blocks.sweep()
+
+    def _unraisable(self, what: "sys.UnraisableHookArgs") -> None:
+        """What failed where nobody could be told: to the log, not to the terminal."""
+        if isinstance(what.exc_value, UnicodeDecodeError) and isinstance(what.object, bytes):
+            return  # a client asked for a name that is not ASCII; its handshake ends, and that is told
+        if what.exc_value is not None:
+            self._events.internal_error("unraisable", what.exc_value)
 
     async def _look_at_certificates(self) -> None:
         """Take over renewed certificates; say once a day which ones end soon."""

@@ -133,12 +133,13 @@ class Blocks:
         self._by_value: dict[str, Block] = {}
         self._networks = Networks()
 
-    async def load(self) -> None:
-        """Read all of them; what is long over is forgotten."""
+    async def load(self, *, forget: bool = True) -> None:
+        """Read all of them. `forget`: what is long over goes from the store."""
         self._by_value, self._networks = {}, Networks()
         for block in await self._store.load_blocks():
             self._keep(block)
-        await self.sweep()
+        if forget:
+            await self.sweep()
 
     def list(self) -> Sequence[Block]:
         """Those in force: networks by number, then the rest by name."""

@@ -2,8 +2,9 @@
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from mtad.accounts.blocks import Blocks, BlockStore
 from mtad.accounts.users import Users, UserStore
 from mtad.config import Config
 from mtad.control.operations import Access
@@ -13,12 +14,16 @@ from mtad.mail.envelope import Clock
 from mtad.queue.store import Store
 from mtad.tls.certificates import Certificate
 
+if TYPE_CHECKING:
+    from mtad.inbound.guard import Usage
+    from mtad.inbound.server import SessionInfo
+
 Row = dict[str, Any]
 Args = Mapping[str, Any]  # what operations.check returned
 
 
-class AdminStore(Store, UserStore, Protocol):
-    """The store with both its faces."""
+class AdminStore(Store, UserStore, BlockStore, Protocol):
+    """The store with all its faces."""
 
 
 class App(Protocol):
@@ -41,6 +46,15 @@ class App(Protocol):
 
     async def drain_maildrop(self) -> int:
         """Take in what lies in the maildrop. How many messages."""
+
+    def sessions(self) -> "Sequence[SessionInfo]":
+        """Who is connected, oldest first."""
+
+    def close_session(self, number: int) -> bool:
+        """End a session. False: there is none of that number."""
+
+    def usage(self, who: str) -> "Sequence[Usage]":
+        """What counts for an IP address, a user or a @domain; "" = the limits, and how many they are counted for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +79,7 @@ class Admin:
     events: Events
     clock: Clock
     app: App
+    blocks: Blocks
     caller: Caller = Caller(-1, Access.ANYONE)
     offline: bool = False  # no daemon: mtactl works on the data of a stopped one
 

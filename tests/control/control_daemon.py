@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mtad.accounts.blocks import Blocks
 from mtad.accounts.passwords import Cost
 from mtad.accounts.users import Users
 from mtad.config import Config, ConfigError, ConfigErrors, Local, Paths
@@ -17,6 +18,8 @@ from mtad.control.admin import Admin
 from mtad.control.server import ControlServer
 from mtad.dkim.keys import Keys
 from mtad.events import Events
+from mtad.inbound.guard import Usage
+from mtad.inbound.server import SessionInfo
 from mtad.mail.envelope import Attempt, Job, Message, NewMessage, Peer, Recipient, State
 from mtad.mail.ident import Ids
 from mtad.mail.reply import Reply
@@ -58,6 +61,16 @@ class App:
     async def drain_maildrop(self) -> int:
         return 2
 
+    def sessions(self) -> Sequence[SessionInfo]:
+        peer = Peer("smtp", ip="192.0.2.7", port=4242, helo="client.test")
+        return [SessionInfo(17, peer, "127.0.0.1:25", 1_800_000_000.5, "data", 2, 30, 4)]
+
+    def close_session(self, number: int) -> bool:
+        return number == 17
+
+    def usage(self, who: str) -> Sequence[Usage]:
+        return [Usage("client" if who else "all", "errors", 3, "100/10m", "limits.error_rate")]
+
 
 def make_config(root: Path) -> Config:
     (root / "run").mkdir(parents=True, exist_ok=True)
@@ -78,7 +91,9 @@ class Bench:
         self.store: SqliteStore = open_store(config.paths, clock)
         self.users = Users(self.store, clock, random.Random(1), domain=config.domains[0], cost=Cost(ln=1, r=1, p=1))
         self.keys = Keys(config.paths.dkim)
-        self.admin = Admin(config, self.store, self.users, self.keys, Events(clock, self.lines.append), clock, self.app)
+        self.blocks = Blocks(self.store, clock)
+        events = Events(clock, self.lines.append)
+        self.admin = Admin(config, self.store, self.users, self.keys, events, clock, self.app, self.blocks)
         self.ids = Ids(clock, random.Random(2))
 
     async def close(self) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from mtad.control.admin import Handler
-from mtad.control.handlers import backup, daemon, dkim, queue, tls, users
+from mtad.control.handlers import backup, blocks, daemon, dkim, queue, sessions, tls, users
 
 HANDLERS: Mapping[str, Handler] = {
     "status": daemon.status,
@@ -31,4 +31,10 @@ HANDLERS: Mapping[str, Handler] = {
     "maildrop.drain": daemon.maildrop_drain,
     "config.show": daemon.config_show,
     "backup.create": backup.backup_create,
+    "block.list": blocks.block_list,
+    "block.add": blocks.block_add,
+    "block.remove": blocks.block_remove,
+    "session.list": sessions.session_list,
+    "session.close": sessions.session_close,
+    "limit.show": sessions.limit_show,
 }
