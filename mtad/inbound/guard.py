@@ -21,11 +21,11 @@ connections, sizes and deadlines hold for all.
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mtad.accounts.blocks import GUARD, Block, Blocks
-from mtad.config import Config, Rate
+from mtad.config import Config
 from mtad.events import Events
 from mtad.inbound import limits, policy
 from mtad.inbound.limits import COUNTED, Kind, Scope, Tallies, client_key
@@ -50,11 +50,11 @@ TOO_MANY_RECIPIENTS = Reply(450, "4.7.1", "Too many recipients in a short time, 
 class Usage:
     """One line about a client, user or domain: what counts, against which limit."""
 
-    scope: Scope
+    scope: str  # client, user, domain
     what: str
     count: int
-    rate: Rate
-    setting: str  # the key of [limits]
+    limit: str
+    setting: str  # its key
 
 
 class Guard:
@@ -162,9 +162,12 @@ class Guard:
 
     def delay_s(self, peer: Peer) -> float:
         """How long the answer to this peer's last mistake should take."""
-        if peer.user or self._known(peer) or not self._limits.delay_max_s:
+        if peer.user or not self._limits.delay_max_s or self._known(peer):
             return 0.0
-        key, now = client_key(peer.ip), self._clock()
+        return self._delay_s(client_key(peer.ip))
+
+    def _delay_s(self, key: str) -> float:
+        now = self._clock()
         errors = self._tallies("client", "errors").count(key, now)
         failures = self._tallies("client", "auth_failures").count(key, now)
         longest_s = self._limits.delay_max_s
@@ -209,10 +212,9 @@ class Guard:
     # For the operator
 
     def usage(self, who: str = "") -> Iterator[Usage]:
-        """What counts for a client's address, a user or a @domain; "" = the limits, and how many they are counted for.
-        ValueError for what is none of these."""
+        """What counts for an IP address, a user or a @domain; "" = the limits, and how many they are counted for."""
         now = self._clock()
-        keys: Mapping[Scope, str] = {}
+        keys: dict[Scope, str] = {}
         if who.startswith("@"):
             keys = {"domain": who[1:].lower()}
         elif "@" in who:
@@ -222,9 +224,13 @@ class Guard:
         for (scope, kind), setting in COUNTED.items():
             windows = self._tallies(scope, kind)
             if not who:
-                yield Usage(scope, kind, len(windows), windows.rate, setting)
+                yield Usage(scope, kind, len(windows), str(windows.rate), f"limits.{setting}")
             elif scope in keys:
-                yield Usage(scope, kind, windows.count(keys[scope], now), windows.rate, setting)
+                count = windows.count(keys[scope], now)
+                yield Usage(scope, kind, count, str(windows.rate), f"limits.{setting}")
+        if "client" in keys:
+            waits = self._delay_s(keys["client"])
+            yield Usage("client", "delay in seconds", int(waits), f"{self._limits.delay_max_s:g}", "limits.delay_max")
 
     def _known(self, peer: Peer) -> bool:
         """Whom we do not judge by what came from the address."""

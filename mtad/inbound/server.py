@@ -14,7 +14,7 @@ from mtad.accounts.users import Users
 from mtad.config import Address, Config
 from mtad.events import Events
 from mtad.inbound.accept import Acceptor
-from mtad.inbound.guard import Guard
+from mtad.inbound.guard import Guard, Usage
 from mtad.inbound.host import Host
 from mtad.inbound.limits import Connections, client_key
 from mtad.inbound.session import SHUTTING_DOWN, Session
@@ -127,9 +127,16 @@ class Inbound:
         self._sessions[number][0].dismiss()
         return True
 
-    def connections_of(self, ip: str) -> int:
-        """How many are open from this client."""
-        return self._connections.count(client_key(ip))
+    def usage(self, who: str) -> list[Usage]:
+        """What counts for an IP address, a user or a @domain; "" = the limits, and how many they are counted for."""
+        limits, found = self.host.limits, []
+        if not who:
+            total = self._connections.total
+            found.append(Usage("all", "open connections", total, str(limits.connections), "limits.connections"))
+        elif "@" not in who:
+            count, most = self._connections.count(client_key(who)), str(limits.connections_per_ip)
+            found.append(Usage("client", "open connections", count, most, "limits.connections_per_ip"))
+        return [*found, *self.host.guard.usage(who)]
 
     def stop_listening(self) -> None:
         """Let nobody in any more. Idempotent."""
