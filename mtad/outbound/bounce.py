@@ -129,7 +129,7 @@ def _report(
             smtputf8=not (head.isascii() and all(target.isascii() for target in targets)),
             header_id=headers.message_id(head),
             subject=headers.subject(head),
-            digest=hashlib.sha256(head + text).digest(),
+            digest=hashlib.sha256(text + head).digest(),
         ),
         tuple(
             Recipient(new_id, n, target, message.sender, domain_of(target), next_at=now)

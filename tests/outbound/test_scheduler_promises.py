@@ -180,3 +180,21 @@ async def test_an_expired_mail_waits_for_its_report_too(tmp_path):
                 assert row.state == State.FAILED
             rows = await made.rows()
             assert sum(one.message_id != name for one in rows) == 1  # the report
+
+
+async def test_a_report_survives_a_restart(tmp_path):
+    """Nothing of it is in memory any more: it is read back, and must be what its digest says."""
+    async with serving(Peer(says={"RCPT TO:<b@": "550 5.1.1 who?", "RCPT TO:<a@": "450 4.2.0 not now"})) as peer:
+        async with house(tmp_path, routes=to(peer.port)) as made, running(made) as scheduler:
+            name = await made.put("b@y.test")
+            scheduler.wake()
+            await made.settled(name)
+            (report,) = [row for row in await made.rows() if row.message_id != name]
+            await made.settled(report.message_id)
+        peer.says.clear()
+        async with house(tmp_path, routes=to(peer.port)) as made, running(made) as scheduler:
+            made.clock.ahead = 10_000.0
+            scheduler.wake()
+            (row,) = await made.settled(report.message_id, 2)
+            assert row.state == State.DONE
+    assert len(peer.mails) == 1
