@@ -75,6 +75,12 @@ class Acceptor:
         rows = await self._store.select(Selector(ids=(message_id,), states=_ALL_STATES), self.clock(), limit=1)
         return rows[0].message.peer if rows else None
 
+    async def keep_report(self, report: NewMessage, of: str) -> None:
+        """Store a report of the daemon's own about `of`. Durable. Raises StoreError."""
+        await self._store.accept(report)
+        self._wake()
+        self._events.report_made(of, report.message.id, report.recipients[0].address)
+
     def spool(self, peer: Peer, sender: str) -> Spool:
         """A place for the octets of one mail."""
         signs = self._keys.any() and policy.standing(peer, self._trusted) != "stranger"

@@ -4,7 +4,7 @@ A file is a recorded SMTP client: "MAIL FROM:<a>", "RCPT TO:<b>" ..., "DATA", th
 CRLF. It was written under a name beginning with "." and renamed to "<time>.<pid>.<random>.mail" when it was complete
 and durable. It is replayed as its owner, and deleted once the store has the mail. A crash between the two does not
 double it: the message id follows from the file, and the accepted message names the file. What cannot become a mail is
-moved to `bad/` and reported, never deleted.
+moved to `bad/`, never deleted; its sender, who was told that all is well, gets a report.
 """
 
 import asyncio
@@ -17,10 +17,14 @@ from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 from mtad import faults
+from mtad.inbound import returned
 from mtad.inbound.conversation import LINE_MAX, Conversation
 from mtad.inbound.server import Inbound
+from mtad.mail.data import TOO_BIG
 from mtad.mail.envelope import Clock, Peer
 from mtad.mail.ident import Ids
+from mtad.mail.replies import peer_reply
+from mtad.mail.reply import Reply
 from mtad.queue.files import sync_directory
 from mtad.queue.store import StoreError
 
@@ -34,7 +38,12 @@ ID_TRIES = 3
 
 
 class BadFile(Exception):  # noqa: N818  (it is what the file is)
-    """The file is not, and will never be, a mail that we take. The text is for the log."""
+    """The file is not, and will never be, a mail that we take. The text is for the log; `reply` is what the sender is
+    to be told, where the file can be trusted to name one."""
+
+    def __init__(self, text: str, reply: Reply | None = None) -> None:
+        super().__init__(text)
+        self.reply = reply
 
 
 class Later(Exception):  # noqa: N818
@@ -99,10 +108,17 @@ class Maildrop:
         path = f"{self._path}/{name}"
         with _opened(path) as file:
             found = os.fstat(file.fileno())
-            _check(found, self._inbound.host.limits.message_size_bytes * 4 // 3 + ENVELOPE_BYTES)
+            _check(found)
             ids = await self._ids(name, found)
             if ids is not None:
-                await self._replay(file, name, found.st_uid, ids, self._written_at(found))
+                try:
+                    if found.st_size > self._inbound.host.limits.message_size_bytes * 4 // 3 + ENVELOPE_BYTES:
+                        raise BadFile("larger than the limit", TOO_BIG)
+                    await self._replay(file, name, found.st_uid, ids, self._written_at(found))
+                except BadFile as bad:
+                    if bad.reply is not None:
+                        await self._report(file, name, found, bad.reply)
+                    raise
         faults.point("maildrop.accepted")
         os.unlink(path)
         return ids is not None
@@ -110,14 +126,33 @@ class Maildrop:
     async def _ids(self, name: str, found: os.stat_result) -> Ids | None:
         """Where the id of this file's message comes from; None when that message was accepted already."""
         for attempt in range(ID_TRIES):
-            seed = f"{name} {found.st_uid} {found.st_ino} {found.st_mtime_ns} {attempt}"
-            ids, same = (Ids(lambda: self._written_at(found), random.Random(seed)) for _ in range(2))
+            ids, same = (self._seeded(name, found, str(attempt)) for _ in range(2))
             owner = await self._inbound.host.acceptor.accepted_from(same.new())
             if owner is None:
                 return ids
             if owner.source == "maildrop" and owner.helo == name and owner.uid == found.st_uid:
                 return None
         raise Later  # another mail has each of them; one in a million, and nothing is lost
+
+    def _seeded(self, name: str, found: os.stat_result, what: str) -> Ids:
+        """Ids that are the same each time this file is looked at."""
+        seed = f"{name} {found.st_uid} {found.st_ino} {found.st_mtime_ns} {what}"
+        return Ids(lambda: self._written_at(found), random.Random(seed))
+
+    async def _report(self, file: BinaryIO, name: str, found: os.stat_result, reply: Reply) -> None:
+        """Tell the sender, once. Raises StoreError."""
+        host = self._inbound.host
+        new_id = self._seeded(name, found, "report").new()
+        if await host.acceptor.accepted_from(new_id) is not None:
+            return
+        file.seek(0)
+        recorded = file.read(ENVELOPE_BYTES)
+        written_at, now = self._written_at(found), self._clock()
+        made = returned.report(recorded, reply, name, written_at, host.config, now, new_id, host.directory.expand)
+        if made is None:
+            host.events.double_bounce(name, "it has no sender who could be told")
+        else:
+            await host.acceptor.keep_report(made, name)
 
     def _written_at(self, found: os.stat_result) -> float:
         return min(found.st_mtime, self._clock())
@@ -137,7 +172,9 @@ class Maildrop:
                 chunk = file.read(CHUNK_BYTES)
                 if not chunk:
                     raise BadFile("the mail has no end")
-                _judge(await conversation.feed(chunk))
+                replies = await conversation.feed(chunk)
+                if not conversation.accepted:  # what may follow a mail is not heard
+                    _judge(replies)
                 await asyncio.sleep(0)  # a large file is not alone in the house
         finally:
             conversation.abandon()
@@ -175,7 +212,7 @@ def _opened(path: str) -> BinaryIO:
         raise
 
 
-def _check(found: os.stat_result, size_max: int) -> None:
+def _check(found: os.stat_result) -> None:
     """Only what one user wrote as a plain file of its own, and nobody else can change, speaks for that user."""
     if not stat.S_ISREG(found.st_mode):
         raise BadFile("not a regular file")
@@ -183,14 +220,12 @@ def _check(found: os.stat_result, size_max: int) -> None:
         raise BadFile("has other names")
     if found.st_mode & 0o022:
         raise BadFile("can be written by others than its owner")
-    if found.st_size > size_max:
-        raise BadFile("larger than the limit")
 
 
 def _judge(replies: bytes) -> None:
     """All replies must be good: a recipient that is refused here would be lost without a report."""
     for line in replies.splitlines():
         if line.startswith(b"5"):
-            raise BadFile(line.decode("utf-8", "replace"))
+            raise BadFile(line.decode("utf-8", "replace"), peer_reply(int(line[:3]), [line[4:]], "", "final"))
         if line.startswith(b"4"):
             raise Later

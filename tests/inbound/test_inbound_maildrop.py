@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from inbound_house import House
 
-from mtad.inbound.maildrop import Maildrop
+from mtad.inbound.maildrop import BAD, Maildrop
 from mtad.mail.envelope import NewMessage
 from mtad.queue.store import StoreError
 
@@ -102,7 +102,7 @@ async def test_what_is_no_mail_is_set_aside_and_reported(
     assert left(box) == ["bad/1.1.a.mail"]
     assert (box / "bad" / "1.1.a.mail").read_bytes() == content
     assert [line for line in house.log if "1.1.a.mail" in line]
-    assert len(await house.rows()) == 1
+    assert len([row for row in await house.rows() if row.message.peer.source == "maildrop"]) == 1
 
 
 @pytest.mark.parametrize("kind", ["symlink", "fifo", "hardlink", "writable", "directory"])
@@ -159,6 +159,47 @@ async def test_the_place_for_bad_files_is_ours_before_there_is_one(box: Path, ma
     assert await maildrop.drain() == 0
     found = (box / "bad").lstat()
     assert (stat.S_IFMT(found.st_mode), stat.S_IMODE(found.st_mode) & 0o777) == (stat.S_IFDIR, 0o700)
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (GOOD.replace(b"DATA", b"RCPT TO:<a..b@c.test>\r\nDATA"), b"5.1.3"),
+        (GOOD.replace(b"..dot", b"bare\nnewline"), b"5.6.11"),
+    ],
+)
+async def test_who_was_told_that_all_is_well_hears_that_it_is_not(
+    house: House, box: Path, maildrop: Maildrop, content: bytes, status: bytes
+) -> None:
+    """sendmail exited with 0: delivered or bounced. Once, however often the file is looked at."""
+    content = content.replace(b"cron@example.test", b"alice")
+    (box / "1.1.a.mail").write_bytes(content)
+    (box / BAD).write_bytes(b"")  # it cannot be moved, so it is looked at again
+    assert await maildrop.drain() == 0
+    assert await maildrop.drain() == 0
+    row, report = await house.only()
+    assert (row.message.sender, row.recipient.address) == ("", "alice@example.test")
+    assert row.message.peer.source == "internal"
+    assert b"Content-Type: multipart/report" in report
+    assert b"Final-Recipient: rfc822; x@far.test\r\nAction: failed\r\nStatus: " + status in report
+    assert b"Subject: hi" in report
+    (box / BAD).unlink()
+    assert await maildrop.drain() == 0
+    assert left(box) == ["bad/1.1.a.mail"]
+
+
+async def test_nothing_is_reported_about_a_report(house: House, box: Path, maildrop: Maildrop) -> None:
+    (box / "1.1.a.mail").write_bytes(GOOD.replace(b"cron@example.test", b"").replace(b"x@far", b"x..y@far"))
+    assert await maildrop.drain() == 0
+    assert await house.rows() == []
+    assert left(box) == ["bad/1.1.a.mail"]
+
+
+async def test_what_follows_the_mail_in_its_file_does_not_spoil_it(house: House, box: Path, maildrop: Maildrop) -> None:
+    (box / "1.1.a.mail").write_bytes(GOOD + b"garbage\r\n")
+    assert await maildrop.drain() == 1
+    assert left(box) == []
+    await house.only()
 
 
 async def test_a_file_that_is_too_large_is_set_aside(house: House, box: Path, maildrop: Maildrop) -> None:
