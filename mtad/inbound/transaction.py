@@ -135,7 +135,12 @@ class Transaction(Verbs):
         if mail.body == "BINARYMIME":
             return self._fault(words.NEEDS_BDAT)
         self._spool = self._host.acceptor.spool(self.peer, self._sender)
-        self._decoder = DataDecoder(self._host.limits.message_size_bytes, self._host.limits.line_length_bytes)
+        limits = self._host.limits
+        self._decoder = DataDecoder(
+            limits.message_size_bytes,
+            limits.line_length_bytes,
+            normalize=self._host.config.smtp.bare_newline == "normalize",
+        )
         return words.GO_AHEAD
 
     def smtp_BDAT(self, argument: str) -> bytes:  # noqa: N802

@@ -2,15 +2,19 @@
 
 The end of DATA is CRLF "." CRLF and nothing else (RFC 5321 4.1.1.4). What only looks like it to some servers (a bare
 CR or LF next to a dot) neither ends the message nor is let through: the whole message is refused at its true end,
-so it cannot be read in two ways further on. BDAT counts its octets (RFC 3030); what is text there is held to the same
-rules, for it may go on as DATA.
+so it cannot be read in two ways further on. Or, where that is asked for, it is made CRLF, and ends nothing either.
+BDAT counts its octets (RFC 3030); what is text there is held to the same rules, for it may go on as DATA.
 """
+
+import re
+from collections.abc import Iterable
 
 from mtad.mail.reply import Reply
 
 LINE_MAX = 998  # octets of a line that every server must take, without its CRLF (RFC 5321 4.5.3.1.6)
 
 _END = b"\r\n.\r\n"
+_BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
 BARE_NEWLINE = Reply(550, "5.6.11", "Message has a CR or LF that is not part of CRLF", stage="final")
 NUL_OCTET = Reply(550, "5.6.11", "Message has a NUL octet", stage="final")
@@ -74,16 +78,18 @@ class DataDecoder:
 
     After `done`: `rest` is what followed the end (pipelined commands), and `refused` the reply to give instead of
     storing the message, or None. The same octets give the same result however they are cut into chunks.
-    `size_max` limits the decoded octets and `line_max` those of a line; 0 = no limit.
+    `size_max` limits the decoded octets and `line_max` those of a line; 0 = no limit. `normalize`: a CR or LF that is
+    not part of CRLF becomes CRLF, and is no reason to refuse.
     """
 
-    __slots__ = ("_first", "_held", "_judge", "done", "refused", "rest")
+    __slots__ = ("_first", "_held", "_judge", "_normalize", "done", "refused", "rest")
 
-    def __init__(self, size_max: int = 0, line_max: int = 0) -> None:
+    def __init__(self, size_max: int = 0, line_max: int = 0, *, normalize: bool = False) -> None:
         self.done = False
         self.rest = b""
         self.refused: Reply | None = None
         self._judge = _Judge(size_max, line_max)
+        self._normalize = normalize
         # The data begins at the start of a line: pretend that a CRLF came before it, and take it off again.
         self._held = b"\r\n"
         self._first = True
@@ -116,6 +122,8 @@ class DataDecoder:
         if self._first and body:
             self._first = False
             body = body[2:]
+        if self._normalize:  # after the dots: a sender stuffs those behind CRLF, and no others
+            body = _BARE.sub(b"\r\n", body)
         if self._judge.look(body):
             return body
         if self.done:
@@ -215,8 +223,12 @@ class DotStuffer:
         return end_of_data(self._last)
 
 
-def is_text(octets: bytes) -> bool:
-    """Whether DATA can carry it as it is: whole lines of at most 998 octets, no NUL."""
-    judge = _Judge(0, LINE_MAX)
-    judge.look(octets)
-    return judge.verdict() is None
+def is_text(chunks: Iterable[bytes]) -> bool:
+    """Whether DATA can carry it as it is: lines of at most 998 octets, CR and LF only together, no NUL."""
+    decoder = ChunkDecoder(line_max=LINE_MAX)
+    for chunk in chunks:
+        decoder.expect(len(chunk), last=False)
+        decoder.feed(chunk)
+    decoder.expect(0, last=True)
+    decoder.feed(b"")
+    return decoder.refused is None

@@ -133,7 +133,7 @@ async def test_without_a_certificate_there_is_no_starttls(house: House) -> None:
         (["BDAT -1"], "521 5.5.4"),
         (["BDAT 5 FIRST"], "521 5.5.4"),
         (["BDAT 5\udcff"], "521 5.5.4"),
-        (["XCLIENT NAME=x"], "502 5.5.1"),
+        (["XCLIENT NAME=x"], "550 5.7.0"),
         (["WHAT"], "500 5.5.2"),
         ([""], "500 5.5.2"),
         ([" EHLO x"], "500 5.5.2"),
