@@ -27,12 +27,15 @@ from mtad import __version__
 from mtad.control.operations import OPERATIONS, Effect, Kind, Operation, Param, UsageError, check, conditions
 
 PASSWORD_LINE_MAX = 4096
+LINES_AT_ONCE = 200  # of a file in one request: even the longest fit
 
 _GROUPS = {
     "queue": "See and change what is in the queue",
     "dkim": "Signing keys",
     "tls": "Certificates of the listeners",
     "user": "Who may submit mail",
+    "user app-password": "Passwords for single programs of a user",
+    "user certificate": "Client certificates of a user",
     "alias": "Aliases",
     "maildrop": "Mail that was submitted while the daemon was down",
     "config": "Settings",
@@ -50,6 +53,9 @@ _METAVARS: Mapping[Kind, str] = {
     "id": "ID",
     "address": "ADDRESS",
     "compare": "COMPARISON",
+    "quota": "N",
+    "fingerprint": "FINGERPRINT",
+    "lines": "FILE",
 }
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -129,12 +135,14 @@ def tree() -> Tree:
     words: Words = {}
     groups: dict[str, Words] = {}
     for operation in OPERATIONS:
-        first, _, second = operation.name.partition(".")
-        into = groups.setdefault(first, {}) if second else words
-        into[second or first] = (operation.summary, partial(_verb, operation))
+        *path, verb = operation.name.replace("_", "-").split(".")
+        into = groups.setdefault(" ".join(path), {}) if path else words
+        into[verb] = (operation.summary, partial(_verb, operation))
     groups["config"]["check"] = ("Check the configuration without using it", _local("config_check"))
     for name, verbs in groups.items():
-        words[name] = (_GROUPS[name], partial(Tree, name, verbs, help=f"{_GROUPS[name]}."))
+        outer, _, inner = name.rpartition(" ")
+        into = groups[outer] if outer else words
+        into[inner] = (_GROUPS[name], partial(Tree, inner, verbs, help=f"{_GROUPS[name]}."))
     words["init"] = ("Write a first configuration", _local("init"))
     words["completion"] = ("Print the completion script of a shell", _local("completion"))
     return Tree(
@@ -190,7 +198,10 @@ def _verb(operation: Operation) -> click.Command:
     params: list[click.Parameter] = []
     arguments = []
     for param in operation.params:
-        if param.positional:
+        if param.kind == "lines":
+            params.append(click.Argument([param.name], type=click.File("r", encoding="utf-8"), metavar="FILE"))
+            arguments.append(("FILE", 'The file; "-" is standard input.'))
+        elif param.positional:
             name = _METAVARS.get(param.kind, param.name.upper())
             shown = f"{name}..." if param.many else name
             params.append(
@@ -220,7 +231,7 @@ def _verb(operation: Operation) -> click.Command:
         return _run(operation, remember(**given), {k: v for k, v in given.items() if k not in Options.__slots__})
 
     return Verb(
-        operation.name.rpartition(".")[2],
+        operation.name.rpartition(".")[2].replace("_", "-"),
         arguments,
         operation.examples,
         params=params,
@@ -251,10 +262,12 @@ def _run(operation: Operation, options: Options, given: dict[str, Any]) -> int:
     # By identity: 0 is a value, if a wrong one.
     given = {name: value for name, value in given.items() if value is not None and value is not False and value != ()}
     arguments = {name: _argument(operation, name, value) for name, value in given.items()}
+    if "lines" in arguments and not arguments["lines"]:
+        raise CallError("there are no users in that file", EX_NOTHING)
     secret = next((param.name for param in operation.params if param.kind == "secret"), "")
     checked = _checked(operation, {**arguments, secret: "-"} if secret else arguments)
     if secret:
-        arguments[secret] = read_password(password_fd)
+        arguments[secret] = read_password(password_fd, again=operation.effect is not Effect.READ)
         _checked(operation, arguments)
     sure = arguments.pop("yes", False) or checked.get("dry_run", False)
     if operation.effect is Effect.DESTROY and not sure and not _sure(operation, options, arguments, style):
@@ -262,13 +275,17 @@ def _run(operation: Operation, options: Options, given: dict[str, Any]) -> int:
     from mtactl import render
 
     counted = _Counts()
-    rows = counted.watch(_call(operation, options, arguments))
+    call = _in_parts if "lines" in arguments else _call
+    rows = counted.watch(call(operation, options, arguments))
     dry_run = bool(checked.get("dry_run"))
     render.show(operation, rows, style, sys.stdout, dry_run=dry_run)
     nothing = counted.changed == 0 and conditions(checked) != ["all"]
     if style == "text":
         sys.stdout.flush()
         _hint(operation, counted, nothing=nothing)
+    if counted.problems:
+        say(f"{counted.problems} {'line' if counted.problems == 1 else 'lines'} could not be used")
+        return EX_DATAERR
     return EX_NOTHING if nothing else EX_OK
 
 
@@ -276,6 +293,8 @@ def _hint(operation: Operation, counted: "_Counts", *, nothing: bool) -> None:
     """What a person would wonder about next."""
     if nothing and operation.name in {"queue.flush", "queue.retry"}:
         say("nothing that was selected waits for its next try; held mail needs `mtactl queue release`")
+    elif operation.name == "user.app_password.add":
+        say("it is shown this once, and kept nowhere")
     elif operation.name == "dkim.generate":
         say("mail of the domain is signed with each of its keys: publish these records before it leaves")
     elif operation.stream and not counted.rows and sys.stdout.isatty() and operation.name != "queue.mailq":
@@ -297,11 +316,14 @@ class _Counts:
     """Remembers how many rows came, and how many were changed, or would be; None when no row told."""
 
     rows = 0
+    problems = 0
     changed: int | None = None
 
     def watch(self, rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         for row in rows:
             self.rows += 1
+            found = row.get("problems")  # of `status` it is a list
+            self.problems += found if isinstance(found, int) else 0
             if "changed" in row:
                 self.changed = row.get("would_change", row["changed"])
             yield row
@@ -322,6 +344,8 @@ def _style(options: Options, name: str | None) -> str:
 def _argument(operation: Operation, name: str, value: Any) -> Any:
     """Paths are the caller's, not the daemon's; "-" among ids means more of them on standard input."""
     kind = next(param.kind for param in operation.params if param.name == name)
+    if kind == "lines":
+        return _numbered(value)
     if kind == "path" and value:
         return os.path.abspath(value)
     if kind == "id" and "-" in value:
@@ -330,6 +354,29 @@ def _argument(operation: Operation, name: str, value: Any) -> Any:
             raise CallError("no ids on standard input", EX_NOTHING)
         return [one for one in value if one != "-"] + piped
     return list(value) if isinstance(value, tuple) else value
+
+
+def _numbered(file: IO[str]) -> list[str]:
+    """The lines of a file that say something, each after its number."""
+    try:
+        lines = [f"{number} {line.strip()}" for number, line in enumerate(file, 1) if line.strip(" \t\r\n")]
+    except UnicodeDecodeError:
+        raise CallError(f"{file.name} is not UTF-8", EX_DATAERR) from None
+    return [line for line in lines if not line.partition(" ")[2].startswith("#")]
+
+
+def _in_parts(operation: Operation, options: Options, arguments: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The rows of a call with any number of lines: as many calls as are needed, their counts as one."""
+    lines, counts = list(arguments["lines"]), dict[str, Any]()
+    while lines:
+        part, lines = lines[:LINES_AT_ONCE], lines[LINES_AT_ONCE:]
+        for row in _call(operation, options, {**arguments, "lines": part}):
+            if "changed" not in row:
+                yield row
+                continue
+            for name, number in row.items():
+                counts[name] = counts.get(name, 0) + number
+    yield counts
 
 
 def _call(operation: Operation, options: Options, arguments: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -372,10 +419,12 @@ def _sure(operation: Operation, options: Options, arguments: Mapping[str, Any], 
     return False
 
 
-def read_password(fd: int | None) -> str:
+def read_password(fd: int | None, *, again: bool = True) -> str:
     """A password from a descriptor, the terminal, or one line of standard input. Never from argv."""
     if fd is None and sys.stdin.isatty():
-        given: str = click.prompt("Password", hide_input=True, confirmation_prompt="Again", err=True)
+        given: str = click.prompt(
+            "Password", hide_input=True, confirmation_prompt="Again" if again else False, err=True
+        )
         return given
     try:
         stream: IO[bytes] = sys.stdin.buffer if fd is None else open(fd, "rb", closefd=False)  # noqa: SIM115

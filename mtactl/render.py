@@ -32,6 +32,15 @@ _PAST = {
     "queue.retry": "rescheduled",
     "queue.purge": "purged",
     "queue.restore": "restored",
+    "user.import": "added",
+}
+_DONE = {
+    "user.add": "{name}: added",
+    "user.passwd": "{name}: password changed",
+    "user.verify": "{name}: the password is right",
+    "user.disable": "{name}: disabled",
+    "user.enable": "{name}: enabled",
+    "user.app_password.remove": "{name}: app password {label} removed",
 }
 _TITLES = {"uptime_s": "uptime", "size_bytes": "size"}
 _SENTENCES = {"notes", "problems"}
@@ -87,7 +96,7 @@ def show(operation: Operation, rows: Iterable[Row], style: str, out: TextIO, *, 
     columns = _COLUMNS.get(operation.name) or (_COLUMNS["queue.list"] if operation.selects else ())
     if style != "text":
         _named(columns or _generic(operation), _expanded(operation, rows), style, out, now)
-    elif operation.selects and operation.name in _PAST:
+    elif operation.name in _PAST:
         rest: list[Row] = []
         _table(columns, _expanded(operation, _but_counts(rows, rest)), out, now)
         out.writelines(_count(operation, row, dry_run=dry_run) + "\n" for row in rest)
@@ -109,7 +118,8 @@ def _but_counts(rows: Iterable[Row], counts: list[Row]) -> Iterator[Row]:
 
 def _count(operation: Operation, row: Row, *, dry_run: bool) -> str:
     number = row["would_change"] if dry_run else row["changed"]
-    what = "recipient" if number == 1 else "recipients"
+    what = "recipient" if operation.selects else operation.name.partition(".")[0]
+    what = what if number == 1 else f"{what}s"
     return f"{number} {what} {'would be ' if dry_run else ''}{_PAST[operation.name]}"
 
 
@@ -156,6 +166,17 @@ _COLUMNS: Mapping[str, tuple[Column, ...]] = {
         Column("NAME", lambda row, now: row["name"]),
         Column("ADDED", lambda row, now: moment(row["created"])),
         Column("DISABLED", lambda row, now: row["disabled"]),
+    ),
+    "user.app_password.list": (
+        Column("LABEL", lambda row, now: row["label"]),
+        Column("ADDED", lambda row, now: moment(row["created"])),
+        Column("USED", lambda row, now: moment(row["used"])),
+    ),
+    "user.import": (
+        Column("LINE", lambda row, now: row["line"], right=True),
+        Column("NAME", lambda row, now: row["name"]),
+        Column("RESULT", lambda row, now: row["result"]),
+        Column("PROBLEM", lambda row, now: row["problem"]),
     ),
     "dkim.list": (
         Column("DOMAIN", lambda row, now: row["domain"]),
@@ -315,10 +336,36 @@ def _card(operation: Operation, row: Row, now: float) -> Iterator[str]:
         yield f"{row['value']}: {f'blocked{until}' if operation.name == 'block.add' else 'not blocked any more'}"
     elif operation.name == "session.close":
         yield f"session {row['number']} is closed"
-    elif operation.name in {"user.add", "user.passwd"}:
-        yield f"{row['name']}: {'added' if operation.name == 'user.add' else 'password changed'}"
+    elif operation.name in _DONE:
+        yield _DONE[operation.name].format(**row)
+    elif operation.name == "user.app_password.add":
+        yield str(row["password"])
+    elif operation.name in {"user.grant", "user.revoke"}:
+        yield f"{clean(row['name'])} may also send as: {clean(', '.join(row['senders']) or '-', 2000)}"
+    elif operation.name == "user.show":
+        yield from _user(row)
     else:
         yield from _pairs([pair for name, value in row.items() for pair in _facts(name, value, now)])
+
+
+def _user(row: Row) -> Iterator[str]:
+    facts = [
+        ("name", row["name"]),
+        ("added", moment(row["created"])),
+        ("disabled", row["disabled"]),
+        ("receives only", "yes" if row["receive_only"] else ""),
+        ("password", f"{row['scheme']}{', SCRAM' if row['scram'] else ''}"),
+        ("messages", f"{row['messages']} of {row['messages_per_day'] or 'any number'} within 24 hours"),
+        ("new recipients", f"{row['new_recipients']} of {row['new_recipients_per_day'] or 'any number'}"),
+        *_lines("also sends as", row["senders"]),
+        *_lines("certificates", row["certificates"]),
+        *_lines("app passwords", [f"{one['label']} (used {moment(one['used'])})" for one in row["app_passwords"]]),
+    ]
+    yield from _pairs([(name, value) for name, value in facts if value])
+
+
+def _lines(title: str, values: Sequence[str]) -> list[tuple[str, str]]:
+    return list(zip([title] + [""] * (len(values) - 1), values, strict=True)) if values else []
 
 
 def _pairs(pairs: Sequence[tuple[str, str]], indent: str = "") -> Iterator[str]:

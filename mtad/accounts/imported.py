@@ -9,7 +9,7 @@ import binascii
 import hashlib
 import hmac
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -59,10 +59,10 @@ class Entry:
     problem: str = ""
 
 
-def entries(lines: "Iterator[str] | list[str]") -> Iterator[Entry]:
-    """The users of a password file: "user:hash", more fields are ignored (Dovecot's passwd-file). Empty lines and
-    comments are left out."""
-    for number, line in enumerate(lines, 1):
+def entries(lines: Iterable[tuple[int, str]]) -> Iterator[Entry]:
+    """The users of a password file, by the numbers of its lines: "user:hash", further fields are ignored (Dovecot's
+    passwd-file). Empty lines and comments are left out."""
+    for number, line in lines:
         text = line.strip()
         if not text or text.startswith("#"):
             continue

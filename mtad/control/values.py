@@ -7,6 +7,10 @@ COUNT_MAX = 1_000_000_000
 
 STATES = ("active", "deferred", "held", "trashed", "ready", "done", "failed")
 
+LINE_MAX = 4096
+DEFAULT = -1
+"""What `quota` makes of "default"."""
+
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _OCTETS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _ID_LETTERS = frozenset("0123456789abcdefghjkmnpqrstvwxyz")  # Crockford's base32
@@ -47,6 +51,34 @@ def count(given: object) -> int:
     if not 1 <= given <= COUNT_MAX:
         raise BadValue(f"is not between 1 and {COUNT_MAX}")
     return given
+
+
+def quota(given: object) -> int:
+    """A number from 0 (any number) to COUNT_MAX, or "default", which is DEFAULT. Written as text."""
+    words = text(given, 20).strip().lower()
+    if words == "default":
+        return DEFAULT
+    number = _number(words)
+    if number is None or number > COUNT_MAX:
+        raise BadValue('is no limit: write a number, 0 for any number, or "default"')
+    return number
+
+
+def fingerprint(given: object) -> str:
+    """SHA-256 in hex, in any case, with or without colons; in lower case without them."""
+    words = text(given, 200).strip().replace(":", "").lower()
+    if len(words) != 64 or not set(words) <= set("0123456789abcdef"):
+        raise BadValue("is not a SHA-256 fingerprint: 64 hexadecimal digits")
+    return words
+
+
+def line(given: object) -> tuple[int, str]:
+    """A line of a file after its number and a blank: "12 alice:{SSHA}..."."""
+    number, blank, rest = text(given, LINE_MAX).partition(" ")
+    counted = _number(number)
+    if not blank or not counted:
+        raise BadValue("is not a number, a blank, and a line")
+    return counted, rest
 
 
 def duration(given: object) -> float:

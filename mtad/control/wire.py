@@ -43,8 +43,8 @@ class Request:
 
 
 def method_name(operation: str) -> str:
-    """ "queue.list" -> "io.mtad.QueueList"."""
-    return f"{INTERFACE}.{''.join(word.capitalize() for word in operation.split('.'))}"
+    """ "queue.list" -> "io.mtad.QueueList", "user.app_password.add" -> "io.mtad.UserAppPasswordAdd"."""
+    return f"{INTERFACE}.{''.join(word.capitalize() for word in operation.replace('_', '.').split('.'))}"
 
 
 METHODS: Mapping[str, Operation] = {method_name(name): operation for name, operation in BY_NAME.items()}

@@ -27,7 +27,7 @@ def rows(done: "subprocess.CompletedProcess[str]") -> list[dict[str, object]]:
 
 @EVERY
 def test_help_of_every_command(mtactl: Run, operation: Operation) -> None:
-    done = mtactl(*operation.name.split("."), "-h")
+    done = mtactl(*operation.name.replace("_", "-").split("."), "-h")
     assert done.returncode == 0
     assert "Examples:\n" in done.stdout
     assert operation.examples[0] in done.stdout
@@ -44,7 +44,7 @@ def test_examples_are_right(mtactl: Run) -> None:
     for operation in OPERATIONS:
         for example in operation.examples:
             words = shlex.split(example.partition(" | jq")[0].rpartition("| ")[2])
-            if words[0] != "mtactl" or operation.name == "backup.create":
+            if words[0] != "mtactl" or operation.name == "backup.create" or "/etc/dovecot/users" in words:
                 continue
             done = mtactl(*words[1:], stdin="a long password\n")
             expected = 64 if "say --yes" in done.stderr else 69
