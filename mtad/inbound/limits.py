@@ -178,6 +178,16 @@ class Tallies:
             windows.forget(key)
 
 
+def patience_s(elapsed_s: float, octets: int, limits: Limits) -> float:
+    """How long a mail that began `elapsed_s` ago and brought so many octets may stay silent; below 0 it is too slow.
+
+    A deadline per block (RFC 5321 4.5.3.2.5), and a rate that it may be `data_grace_s` behind.
+    """
+    if not limits.data_rate_min:
+        return limits.data_timeout_s
+    return min(limits.data_timeout_s, limits.data_grace_s + octets / limits.data_rate_min - elapsed_s)
+
+
 def delay_s(count: int, free: int, longest_s: float) -> float:
     """How long the answer to the `count`th mistake takes: nothing for the first `free`, then 1, 2, 4 ... seconds."""
     return 0.0 if count <= free else min(2.0 ** min(count - free - 1, 30), longest_s)

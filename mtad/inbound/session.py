@@ -22,8 +22,10 @@ from aiosmtpd.smtp import SMTP
 from mtad.inbound import proxy, words
 from mtad.inbound.conversation import Conversation
 from mtad.inbound.host import Host
+from mtad.inbound.limits import patience_s
 from mtad.mail.envelope import Peer, Source
 from mtad.mail.reply import LOCAL_ERROR, Reply
+from mtad.tls.binding import exporter
 
 TLS_HANDSHAKE_S = 30
 LINGER_S = 10.0  # how long a peer may take to read our last words
@@ -33,6 +35,12 @@ LOOK_S = 300.0  # the longest sleep of the timer
 SHUTTING_DOWN = Reply(421, "4.3.2", "Server is shutting down", stage="connect")
 _TIMEOUT = Reply(421, "4.4.2", "Timeout, closing").wire()
 _FAILED = Reply(421, LOCAL_ERROR.status, LOCAL_ERROR.text).wire()
+
+
+class TlsLayer(SSLProtocol):
+    """The TLS layer of asyncio with a smaller buffer: each connection has one, from its handshake to its end."""
+
+    max_size = 32 * 1024  # octets; else 256 KiB
 
 
 class Owner(Protocol):
@@ -288,9 +296,7 @@ class Session(SMTP):
             self._data_at = now
             self._data_bytes = 0
         self._data_bytes += octets
-        rate_min = self._limits.data_rate_min
-        credit_s = self._limits.data_grace_s + self._data_bytes / rate_min if rate_min else float("inf")
-        self._allow(min(self._limits.data_timeout_s, self._data_at + credit_s - now))
+        self._allow(patience_s(now - self._data_at, self._data_bytes, self._limits))
 
     async def _work(self) -> None:
         """Do what the conversation waits for, and say how it ended if anyone still listens."""
@@ -370,7 +376,7 @@ class Session(SMTP):
         assert self.tls_context is not None
         ended: asyncio.Future[None] = self.loop.create_future()
         ended.add_done_callback(self._handshake_ended)
-        layer = SSLProtocol(
+        layer = TlsLayer(
             self.loop, self, self.tls_context, ended, server_side=True, ssl_handshake_timeout=TLS_HANDSHAKE_S
         )
         self._handshaking = True
@@ -388,8 +394,8 @@ class Session(SMTP):
         self._handshaking = False
         self.transport = transport
         tls = transport.get_extra_info("ssl_object")
-        theirs = tls.getpeercert(binary_form=True) or b""
-        self.conversation.secured(tls_words(tls), ours=getattr(tls.context, "leaf", b""), theirs=theirs)
+        ours, theirs = getattr(tls.context, "leaf", b""), tls.getpeercert(binary_form=True) or b""
+        self.conversation.secured(tls_words(tls), ours=ours, theirs=theirs, exported=exporter(tls))
         self._lines = self.conversation.lines
         self._allow(self._limits.command_timeout_s)
         if self.source == "submissions":

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtad.config import Limits, Rate
-from mtad.inbound.limits import COUNTED, KEYS_MAX, PARTS, Tallies, Windows, client_key, delay_s
+from mtad.inbound.limits import COUNTED, KEYS_MAX, PARTS, Tallies, Windows, client_key, delay_s, patience_s
 
 LENGTH_S = 60.0
 
@@ -89,6 +89,33 @@ def test_a_refused_event_does_not_count() -> None:
 )  # fmt: skip
 def test_delays_grow(count: int, free: int, longest_s: float, seconds: float) -> None:
     assert delay_s(count, free, longest_s) == seconds
+
+
+@pytest.mark.parametrize(
+    ("rate", "every_s", "cut_after_s"),
+    [
+        (500, 10, 0),  # slow but honest, for as long as it takes
+        (500, 170, 170),  # in blocks that come too late: a minute behind is enough
+        (10_000, 50, 0),
+        (450, 10, 600),  # one tenth short: the grace lasts ten minutes
+        (1, 1, 61),
+        (0.01, 100, 100),
+    ],
+)
+def test_how_slow_a_mail_may_be(rate: float, every_s: int, cut_after_s: int) -> None:
+    """`cut_after_s`: by then it is; 0 is never, within an hour."""
+    limits, cut, octets, left_s = Limits(), 0, 0, 60.0
+    for now in range(every_s, 3600, every_s):
+        if left_s <= every_s and not cut:
+            cut = now
+        octets += int(rate * every_s) or 1
+        left_s = patience_s(now, octets, limits)
+    assert bool(cut) == bool(cut_after_s)
+    assert cut <= cut_after_s + every_s
+
+
+def test_no_rate_leaves_the_deadline_per_block() -> None:
+    assert patience_s(1e6, 0, Limits(data_rate_min=0, data_timeout_s=180.0)) == 180.0
 
 
 @pytest.mark.parametrize(
