@@ -16,7 +16,7 @@ _TRACE_LINES = 60
 _STAGES = frozenset(
     ["connect", "helo", "ehlo", "lhlo", "starttls", "auth", "mail", "rcpt", "data", "final", "vrfy", "command", "quit"]
 )
-_MECHANISMS = frozenset(["PLAIN", "LOGIN"])
+_MECHANISMS = frozenset(["PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS", "EXTERNAL"])
 
 
 class Events:
