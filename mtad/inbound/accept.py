@@ -177,22 +177,33 @@ class Acceptor:
         """One row per final address. Aliases can name an address twice: it gets one mail."""
         limit = RECIPIENTS_MAX_HERE if peer.source in _HERE else RECIPIENTS_MAX
         seen: set[str] = set()
+        n, next_at = 0, max(now, envelope.hold_until)
         for rcpt in envelope.recipients:
-            for target in self._directory.expand(rcpt.address) or (rcpt.address,):
+            targets = self._directory.expand(rcpt.address) or (rcpt.address,)
+            notify = rcpt.notify
+            if len(targets) > 1 and "SUCCESS" in notify:
+                # RFC 3461 5.2.7.2: the success to report is the expansion. It has a row and an outcome of its own.
+                n += 1
+                yield Recipient(
+                    message_id, n, rcpt.address, rcpt.address, "", next_at=next_at, notify="SUCCESS", orcpt=rcpt.orcpt
+                )
+                notify = ",".join(word for word in notify.split(",") if word != "SUCCESS") or "NEVER"
+            for target in targets:
                 key = mail_address.fold(target)
                 if key in seen:
                     continue
                 if len(seen) == limit:
                     raise Refused(TOO_MANY_TARGETS)
                 seen.add(key)
+                n += 1
                 yield Recipient(
                     message_id=message_id,
-                    n=len(seen),
+                    n=n,
                     address=target,
                     original=rcpt.address,
                     domain=mail_address.domain_of(target),
-                    next_at=max(now, envelope.hold_until),
-                    notify=rcpt.notify,
+                    next_at=next_at,
+                    notify=notify,
                     orcpt=rcpt.orcpt,
                 )
 

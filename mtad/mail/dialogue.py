@@ -26,7 +26,7 @@ class Want(Enum):
 
     READ = auto()  # octets from the peer
     STARTTLS = auto()  # a TLS handshake, then `secured()`
-    BODY = auto()  # the octets of the mail, dot-stuffed and with the final dot, then `sent()`
+    BODY = auto()  # the octets of the mail, as one BDAT or as DATA with dots stuffed and ended, then `sent()`
     IDLE = auto()  # nothing: `begin()` or `quit()`
     CLOSED = auto()  # the end of the connection
 
@@ -75,6 +75,7 @@ class Dialogue:
         self.error: PeerError | None = None
         self.replies: list[Reply | None] = []  # of the current transaction, in the order of its recipients
         self.answers = 0  # how many replies the peer gave, ever
+        self.chunk = 0  # while BODY is wanted: the octets that one BDAT announces; 0: they go as DATA
         self._helo = helo
         self._host = host
         self._lmtp = lmtp
@@ -129,14 +130,32 @@ class Dialogue:
         self.extensions = {}
         self._hello()
 
-    def begin(self, envelope: Envelope, size_bytes: int, *, eight_bit: bool = False, utf8_head: bool = False) -> None:
-        """Start a transaction. `eight_bit`: the octets are not all ASCII; `utf8_head`: those of the header block."""
+    def begin(
+        self,
+        envelope: Envelope,
+        size_bytes: int,
+        *,
+        eight_bit: bool = False,
+        utf8_head: bool = False,
+        text: bool = True,
+        exact: bool = False,
+        now: float = 0.0,
+    ) -> None:
+        """Start a transaction. `eight_bit`: the octets are not all ASCII; `utf8_head`: those of the header block;
+        `text`: DATA can carry them; `exact`: DATA would change them or cost more than BDAT, where that is offered."""
         self._accepted = []
         self._mail_refused = False
         self.replies = [None] * len(envelope.recipients)
         offers = self.extensions
         refusal = commands.refusal(
-            envelope, size_bytes, offers, tls=self._tls == "on", eight_bit=eight_bit, utf8_head=utf8_head
+            envelope,
+            size_bytes,
+            offers,
+            tls=self._tls == "on",
+            eight_bit=eight_bit,
+            utf8_head=utf8_head,
+            text=text,
+            now=now,
         )
         if refusal is not None:
             self._settle(replace(refusal, cause=self._host))
@@ -145,10 +164,13 @@ class Dialogue:
         if self._dirty:
             todo.append(_Command("rset", b"RSET\r\n"))
         self._dirty = True
-        todo.append(_Command("mail", commands.mail(envelope, size_bytes, offers)))
+        todo.append(_Command("mail", commands.mail(envelope, size_bytes, offers, now)))
+        room = commands.limit(offers, "RCPTMAX") or len(envelope.recipients)
         for index, rcpt in enumerate(envelope.recipients):
             command = commands.rcpt(rcpt, envelope.smtputf8, offers)
-            if command:
+            if index >= room:
+                self.replies[index] = replace(commands.NO_ROOM, cause=self._host)
+            elif command:
                 todo.append(_Command("rcpt", command, index))
             else:
                 self.replies[index] = replace(commands.UNSPEAKABLE, cause=self._host)
@@ -156,15 +178,19 @@ class Dialogue:
             todo.clear()
             self._dirty = False
             return
-        todo.append(_Command("data", b"DATA\r\n"))
+        binary = envelope.body == "BINARYMIME" and commands.takes_binary(offers)
+        self.chunk = size_bytes if binary or (exact and "CHUNKING" in offers) else 0
+        if not self.chunk:
+            todo.append(_Command("data", b"DATA\r\n"))
         self.want = Want.READ
         self._send()
 
     def sent(self) -> None:
-        """The octets of the mail and the final dot are on their way."""
+        """The octets of the mail and their end are on their way."""
         if self.want is not Want.BODY:
             return
         self.want = Want.READ
+        self.chunk = 0
         if self._lmtp:
             self._expected.extend(_Command("final", b"", index) for index in self._accepted)
         else:
@@ -221,6 +247,8 @@ class Dialogue:
             return
         if self._todo:
             self._send()
+        elif self.chunk and self._accepted:
+            self.want = Want.BODY
         else:
             self.want = Want.IDLE
 
@@ -258,7 +286,10 @@ class Dialogue:
             return
         if stage == "ehlo":
             for line in lines[1:]:
-                keyword, _, value = line.decode("ascii", "replace").replace("=", " ", 1).strip().partition(" ")
+                text = line.decode("ascii", "replace").strip()
+                if text[:5].upper() == "AUTH=":  # as it was before RFC 2554
+                    text = text.replace("=", " ", 1)
+                keyword, _, value = text.partition(" ")
                 self.extensions.setdefault(keyword.upper(), value.strip())
         if self._tls in ("may", "must"):
             if "STARTTLS" in self.extensions:
@@ -274,7 +305,8 @@ class Dialogue:
             self.want = Want.STARTTLS
         elif self._tls == "must":
             reply = self._reply(code, lines, "starttls")
-            self._close(self._ours(454, "4.7.4", f"TLS is required, but was refused: {reply.text}", "starttls"))
+            status = "4.7.4" if code >= 500 else "4.7.0"  # the second may be different tomorrow
+            self._close(self._ours(454, status, f"TLS is required, but was refused: {reply.text}", "starttls"))
         elif code < 400:
             self._broken("unexpected reply to STARTTLS")
         else:

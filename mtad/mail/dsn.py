@@ -128,9 +128,11 @@ _MEANING = {
     "4.4": "There is no way to reach the receiving system; its DNS entries may be wrong.",
     "4.6": "The mail ran in a circle between systems.",
     "4.7": "The receiving system could not be reached in the time allowed.",
+    "6.1": "The receiving system cannot take binary content.",
     "6.3": "The receiving system cannot take mail with 8-bit text.",
     "6.7": "The receiving system cannot take addresses or headers in UTF-8.",
     "7.1": "The receiving system does not take this mail from this sender.",
+    "7.30": "The receiving system does not promise to pass the mail on encrypted only.",
     "7.10": "The receiving system demands an encryption that could not be had.",
 }
 _FALLBACK = {"2": "", "4": "The trouble may pass by itself.", "5": "The receiving system gave a final refusal."}

@@ -111,7 +111,7 @@ class Recipient:
     n: int
     address: str
     original: str
-    domain: str  # A-label, lower case: the key by which deliveries are grouped
+    domain: str  # A-label, lower case: the key by which deliveries are grouped; "": an alias, expanded into others
     state: State = State.READY
     tries: int = 0
     next_at: float = 0.0

@@ -1,7 +1,7 @@
 """Reports to the sender about what became of a message (RFC 3461, 3464). Pure: decides who is told what, once."""
 
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mtad.config import Config
@@ -23,15 +23,32 @@ class Reports:
     nobody: str = ""
 
 
-def due(message: Message, before: Recipient, after: Recipient, *, promised: bool) -> Action | None:
-    """What the sender is to hear of this recipient now. `promised`: the next host took over the duty to report."""
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """What became of our duties towards a recipient that was delivered."""
+
+    onward: bool = False  # another system has it now, and it may not be the last
+    dsn: bool = False  # which reports on delivery
+    by: bool = False  # which minds the time of DELIVERBY
+
+
+HERE = Handed()
+
+
+def due(message: Message, before: Recipient, after: Recipient, handed: Handed) -> Action | None:
+    """What the sender is to hear of this recipient now."""
     notify = after.notify.upper().split(",") if after.notify else []
     if after.state is State.FAILED:
         return "failed" if not notify or "FAILURE" in notify else None
     if after.warned_at != before.warned_at:
         return "delayed" if not notify or "DELAY" in notify else None
-    if after.state is State.DONE and "SUCCESS" in notify and not promised and message.sender:
-        return "delivered"
+    if after.state is not State.DONE or not message.sender:
+        return None
+    if "SUCCESS" in notify and not (handed.onward and handed.dsn):
+        # RFC 3461 5.2.2 and 5.2.7.2
+        return "relayed" if handed.onward else "delivered" if after.domain else "expanded"
+    if message.by_mode and handed.onward and (message.by_trace or not handed.by) and "NEVER" not in notify:
+        return "relayed"  # RFC 2852 4.2
     return None
 
 
@@ -41,22 +58,20 @@ def reports(
     before: Sequence[Recipient],
     after: Sequence[Recipient],
     attempts: Sequence[Attempt],
-    promised: Collection[int],
+    handed: Mapping[int, Handed],
     config: Config,
     now: float,
     ids: Ids,
     expand: Callable[[str], tuple[str, ...]],
 ) -> Reports:
-    """At most one report of a kind about one settled job. `promised`: numbers of recipients of whom others report.
+    """At most one report of a kind about one settled job. `handed`: by their numbers, recipients that went on.
 
     `expand` gives the final addresses of the sender, when it is one of ours: () when there is none.
     Nothing is ever reported about a mail without a sender or about a report.
     """
     told: dict[Action, list[DsnRecipient]] = {}
     for old, new, attempt in zip(before, after, attempts, strict=True):
-        action = due(message, old, new, promised=new.n in promised)
-        if action == "delivered" and "[" in attempt.relay:
-            action = "relayed"  # to a host that does not report (RFC 3461 5.2.2)
+        action = due(message, old, new, handed.get(new.n, HERE))
         if action is not None:
             told.setdefault(action, []).append(_recipient(message, new, attempt, action))
     if not told:
@@ -100,7 +115,9 @@ def _report(
 ) -> NewMessage:
     body = content.body if isinstance(content.body, bytes) else b""
     # A body in a file is larger than what a report gives back; without it, neither is the head taken for all of it.
-    ret = message.ret if isinstance(content.body, bytes) else "HDRS"
+    # What came encrypted does not go back where it could be read (RFC 8689 5), and binary content is no text.
+    whole = isinstance(content.body, bytes) and not message.requiretls and message.body != "BINARYMIME"
+    ret = message.ret if whole else "HDRS"
     head, text = dsn.build(
         DsnInput(
             id=new_id,
@@ -127,6 +144,8 @@ def _report(
             peer=Peer("internal"),
             body="7BIT" if head.isascii() and text.isascii() else "8BITMIME",
             smtputf8=not (head.isascii() and all(target.isascii() for target in targets)),
+            requiretls=message.requiretls,
+            priority=message.priority,
             header_id=headers.message_id(head),
             subject=headers.subject(head),
             digest=hashlib.sha256(text + head).digest(),

@@ -162,7 +162,10 @@ class Connection(asyncio.BufferedProtocol):
         if dialogue.want is Want.BODY and self._sender is None and self._content is not None:
             head, body = self._content.head, self._content.body
             if isinstance(body, bytes):
-                transport.writelines((dot_stuff(head), dot_stuff(body), end_of_data(body or head)))
+                if dialogue.chunk:
+                    transport.writelines((_bdat(len(head) + len(body)), head, body))
+                else:
+                    transport.writelines((dot_stuff(head), dot_stuff(body), end_of_data(body or head)))
                 dialogue.sent()
             else:
                 self._sender = self._loop.create_task(self._send_file(head, body))
@@ -177,20 +180,26 @@ class Connection(asyncio.BufferedProtocol):
 
     async def _send_file(self, head: bytes, path: str) -> None:
         """A large body, block by block, as fast as the peer reads it."""
-        stuffer = DotStuffer()
+        announced = self.dialogue.chunk
+        stuffer = None if announced else DotStuffer()
         try:
-            chunk = stuffer.feed(head)
+            chunk = stuffer.feed(head) if stuffer else _bdat(announced) + head
             offset = 0
-            while chunk and self.dialogue.want is Want.BODY:
+            while self.dialogue.want is Want.BODY and (stuffer or len(head) + offset < announced):
                 self.transport.write(chunk)
                 self._extend()
                 if self._room is not None:
                     await self._room
                 octets = await self._loop.run_in_executor(self._executor, read_chunk, path, offset)
+                if not octets:
+                    break
                 offset += len(octets)
-                chunk = stuffer.feed(octets)
+                chunk = stuffer.feed(octets) if stuffer else octets
             if self.dialogue.want is Want.BODY:
-                self.transport.write(stuffer.finish())
+                if stuffer is None and len(head) + offset != announced:
+                    raise OSError(f"{offset} octets in place of {announced - len(head)}")
+                # The end goes out in the same step as we begin to expect the answer.
+                self.transport.write(stuffer.finish() if stuffer else chunk)
                 self.dialogue.sent()
                 self._extend()
         except OSError as error:
@@ -251,6 +260,10 @@ _WORDS = {
     "body": "the message",
     "final": "the end of the message",
 }
+
+
+def _bdat(octets: int) -> bytes:
+    return b"BDAT %d LAST\r\n" % octets
 
 
 def read_chunk(path: str, offset: int) -> bytes:

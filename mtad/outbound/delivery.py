@@ -2,18 +2,19 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from mtad.accounts.directory import Directory, Unknown
 from mtad.config import Config
 from mtad.dns.resolver import DnsTemporary, MxAnswer, NoData, NoSuchName, Resolver
-from mtad.mail.envelope import Attempt, Clock, Content, Envelope, Job, Rcpt
+from mtad.mail.envelope import Attempt, Clock, Content, Envelope, Job, Message, Rcpt
 from mtad.mail.reply import LOCAL_ERROR, Refused, Reply
 from mtad.outbound import route
+from mtad.outbound.bounce import HERE, Handed
 from mtad.outbound.local import Mailboxes
 from mtad.outbound.route import Discard, Found, Host, Maildir, Plan, Remote
-from mtad.outbound.transport import Transport
+from mtad.outbound.transport import Outcome, Transport, unsafe
 from mtad.queue.store import Store
 
 VERDICTS_MAX = 2  # hosts of one domain that may refuse for now before we wait
@@ -21,6 +22,9 @@ VERDICTS_MAX = 2  # hosts of one domain that may refuse for now before we wait
 _EARLY = frozenset({"connect", "ehlo", "helo", "starttls", "auth", "mail", "rcpt"})
 _NOBODY = Reply(550, "5.1.1", "No such mailbox")
 _DISCARDED = Reply(250, "2.0.0", "Discarded")
+_EXPANDED = Reply(250, "2.0.0", "Expanded to its addresses")
+_LATE = Reply(451, "4.4.7", "Not delivered within the time that was allowed")
+_UNSAFE = Reply(550, "5.7.10", "Encryption needed", stage="starttls")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +34,15 @@ class Said:
     reply: Reply
     relay: str = ""
     tls: str = ""
-    promised: bool = False  # it offers DSN: the duty to report is its own now
+    handed: Handed = HERE
 
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """One attempt per recipient of the job, in order; `promised`: numbers of those of whom the next host reports."""
+    """One attempt per recipient of the job, in order; `handed`: by their numbers, those that another system has now."""
 
     attempts: Sequence[Attempt]
-    promised: frozenset[int] = frozenset()
+    handed: Mapping[int, Handed] = field(default_factory=dict)
 
 
 class Delivery:
@@ -73,7 +77,7 @@ class Delivery:
         pairs = list(zip(job.recipients, said, strict=True))
         return Tried(
             [Attempt(to.n, started_at, took_s, one.reply, one.relay, one.tls) for to, one in pairs],
-            frozenset([to.n for to, one in pairs if one.promised]),
+            {to.n: one.handed for to, one in pairs if one.handed is not HERE},
         )
 
     async def plan(self, domain: str) -> Plan:
@@ -98,6 +102,10 @@ class Delivery:
     # --- inside
 
     async def _said(self, job: Job) -> Sequence[Said]:
+        if not job.domain:
+            return [Said(_EXPANDED, "aliases")] * len(job.recipients)
+        if late(job.message, self._clock()):
+            return [Said(to.last if to.last is not None and to.last.temporary else _LATE) for to in job.recipients]
         plan = await self.plan(job.domain)
         match plan:
             case Reply():
@@ -126,8 +134,12 @@ class Delivery:
 
     async def _over_the_wire(self, job: Job, plan: Remote) -> Sequence[Said]:
         content = await self._store.content(job.message.id)
-        if job.message.requiretls:
-            plan = replace(plan, tls="verify")
+        message = job.message
+        safe = message.requiretls and all(host.port == 0 for host in plan.hosts)  # it does not leave this machine
+        if message.requiretls and message.sender and not safe:
+            plan = replace(plan, tls="verify")  # RFC 8689 4.2.1
+        elif message.tls_optional and not message.requiretls and not plan.user and plan.scheme != "smtps":
+            plan = replace(plan, tls="may")  # 4.2.2; a password is never worth it
         said: list[Said | None] = [None] * len(job.recipients)
         pending = list(range(len(job.recipients)))
         verdicts = 0
@@ -152,24 +164,31 @@ class Delivery:
         """
         left: list[int] = []
         spoke = False
+        message = job.message
         while pending:
+            envelope = _envelope(job, pending, requiretls=message.requiretls and host.port != 0)
             try:
                 outcome = await self._transport.deliver(
-                    plan, host, _envelope(job, pending), content, job.message.size_bytes
+                    plan, host, envelope, content, message.size_bytes, self._clock()
                 )
             except Refused as refused:
+                reply = refused.reply
+                if message.requiretls and unsafe(reply):
+                    reply = replace(_UNSAFE, text=f"{_UNSAFE.text}: {reply.text}", cause=reply.cause)
                 for index in pending:
                     known = said[index]
                     # Somebody who may take it later outweighs somebody who never will.
                     if known is None or known.reply.permanent:
-                        said[index] = Said(refused.reply, host.relay)
+                        said[index] = Said(reply, host.relay)
                 return left + pending, spoke
             spoke = True
             crowded: list[int] = []
             taken = False
             for index, reply in zip(pending, outcome.replies, strict=True):
-                said[index] = Said(reply, outcome.relay, outcome.tls, reply.ok and outcome.offers_dsn)
-                if reply.temporary and reply.stage in _EARLY:
+                said[index] = Said(reply, outcome.relay, outcome.tls, _handed(plan, outcome) if reply.ok else HERE)
+                if reply.permanent and not reply.host:
+                    left.append(index)  # our own conclusion about this host; another one may be able to
+                elif reply.temporary and reply.stage in _EARLY:
                     (crowded if reply.code == 452 and reply.stage == "rcpt" else left).append(index)
                 else:
                     taken = taken or reply.stage == "final"
@@ -201,9 +220,29 @@ def _cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _envelope(job: Job, pending: Sequence[int]) -> Envelope:
+def late(message: Message, now: float) -> bool:
+    """Whether it must not be delivered any more (RFC 2852 4.2, by-mode R)."""
+    return message.by_mode == "R" and now >= message.by_at
+
+
+def _handed(plan: Remote, outcome: Outcome) -> Handed:
+    return HERE if plan.scheme == "lmtp" else Handed(True, outcome.offers_dsn, outcome.offers_by)
+
+
+def _envelope(job: Job, pending: Sequence[int], *, requiretls: bool) -> Envelope:
     message = job.message
     recipients = tuple(Rcpt(to.address, to.notify, to.orcpt) for to in (job.recipients[index] for index in pending))
     return Envelope(
-        message.sender, recipients, message.body, message.smtputf8, message.ret, message.envid, message.requiretls
+        message.sender,
+        recipients,
+        message.body,
+        message.smtputf8,
+        message.ret,
+        message.envid,
+        requiretls,
+        message.priority,
+        0.0,
+        message.by_at,
+        message.by_mode,
+        message.by_trace,
     )

@@ -7,7 +7,7 @@ the rename and our record of it replaces itself, as long as no reader moved it.
 import asyncio
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import ExitStack, suppress
 
@@ -39,7 +39,9 @@ class Mailboxes:
             return path
         name = f"{int(message.accepted_at)}.{recipient.id}.{_plain(self._hostname)}"
         loop = asyncio.get_running_loop()
-        writing = loop.run_in_executor(self._executor, store, path, name, _top(message, recipient), content)
+        writing = loop.run_in_executor(
+            self._executor, store, path, name, _top(message, recipient), content, message.body == "BINARYMIME"
+        )
         try:
             try:
                 await asyncio.shield(writing)
@@ -51,7 +53,7 @@ class Mailboxes:
         return DELIVERED
 
 
-def store(path: str, name: str, top: bytes, content: Content) -> None:
+def store(path: str, name: str, top: bytes, content: Content, binary: bool = False) -> None:
     """Blocking: write tmp/name, fsync, rename to new/name, fsync new. Raises OSError, and then nothing is in new."""
     with ExitStack() as opened:
 
@@ -61,7 +63,7 @@ def store(path: str, name: str, top: bytes, content: Content) -> None:
 
         box = keep(_open_mailbox(path))
         tmp, new, _ = (keep(_open_inside(box, part)) for part in ("tmp", "new", "cur"))
-        _write(tmp, name, top, content)
+        _write(tmp, name, _lines(top, content, binary))
         try:
             os.rename(name, name, src_dir_fd=tmp, dst_dir_fd=new)
         except OSError:
@@ -70,7 +72,7 @@ def store(path: str, name: str, top: bytes, content: Content) -> None:
         os.fsync(new)
 
 
-def _write(tmp: int, name: str, top: bytes, content: Content) -> None:
+def _write(tmp: int, name: str, octets: Iterable[bytes]) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         file = os.open(name, flags, 0o600, dir_fd=tmp)
@@ -79,7 +81,7 @@ def _write(tmp: int, name: str, top: bytes, content: Content) -> None:
         file = os.open(name, flags, 0o600, dir_fd=tmp)
     try:
         with open(file, "wb", closefd=False) as out:
-            out.writelines(_lines(top, content))
+            out.writelines(octets)
         os.fsync(file)
     except OSError:
         os.unlink(name, dir_fd=tmp)
@@ -88,15 +90,18 @@ def _write(tmp: int, name: str, top: bytes, content: Content) -> None:
         os.close(file)
 
 
-def _lines(top: bytes, content: Content) -> Iterator[bytes]:
-    """The mail with LF at the line ends, as every reader of a Maildir expects."""
+def _lines(top: bytes, content: Content, binary: bool) -> Iterator[bytes]:
+    """The mail with LF at the line ends, as every reader of a Maildir expects; a binary body as it is."""
     yield (top + headers.remove(content.head, frozenset({b"return-path"}))).replace(b"\r\n", b"\n")
     if isinstance(content.body, bytes):
-        yield content.body.replace(b"\r\n", b"\n")
+        yield content.body if binary else content.body.replace(b"\r\n", b"\n")
         return
     offset, held = 0, b""
     while chunk := read_chunk(content.body, offset):
         offset += len(chunk)
+        if binary:
+            yield chunk
+            continue
         chunk = held + chunk
         held = b"\r" if chunk.endswith(b"\r") else b""
         yield chunk.removesuffix(b"\r").replace(b"\r\n", b"\n")

@@ -300,9 +300,9 @@ class Scheduler:
             self._after(before, attempt, job, now) for before, attempt in zip(job.recipients, attempts, strict=True)
         ]
         spawn: Sequence[NewMessage] = ()
-        promised = tried.promised
+        handed = tried.handed
         if any(
-            bounce.due(job.message, old, new, promised=new.n in promised)
+            bounce.due(job.message, old, new, handed.get(new.n, bounce.HERE))
             for old, new in zip(job.recipients, after, strict=True)
         ):
             try:
@@ -336,10 +336,11 @@ class Scheduler:
 
     def _after(self, before: Recipient, attempt: Attempt, job: Job, now: float) -> Recipient:
         limits = self._config.delivery
+        message = job.message
         after = retry.settle(before, attempt.reply, now, limits, *_times(job), self._rng)
-        if retry.warning_due(after, job.message.accepted_at, now, limits):
-            after = replace(after, warned_at=now)
-        return after
+        if retry.warning_due(after, max(message.accepted_at, message.hold_until), now, limits):
+            return replace(after, warned_at=now)
+        return retry.heed(after, message.by_at, now) if message.by_mode == "N" else after
 
     def _without_report(self, before: Recipient, after: Recipient, job: Job, now: float) -> Recipient:
         if after.state is State.FAILED:
@@ -359,7 +360,7 @@ class Scheduler:
             job.recipients,
             after,
             tried.attempts,
-            tried.promised,
+            tried.handed,
             self._config,
             now,
             self._ids,
@@ -377,7 +378,10 @@ async def _over(tasks: Iterable[asyncio.Task[None]], timeout_s: float | None) ->
 
 
 def _times(job: Job) -> tuple[float, float]:
-    return job.message.accepted_at, job.message.expires_at
+    """When it was accepted, and when it is given up."""
+    message = job.message
+    ends_at = min(message.expires_at, message.by_at) if message.by_mode == "R" else message.expires_at
+    return message.accepted_at, ends_at
 
 
 def _key(job: Job) -> tuple[str, int, int]:

@@ -4,11 +4,14 @@ import asyncio
 import os
 import ssl
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from itertools import chain
 
 from mtad.config import Config
+from mtad.mail.commands import limit, takes_binary
+from mtad.mail.data import is_text
 from mtad.mail.dialogue import Credentials, Dialogue, TlsPolicy, Want
 from mtad.mail.envelope import Content, Envelope
 from mtad.mail.reply import LOCAL_ERROR, Refused, Reply
@@ -19,6 +22,8 @@ from mtad.tls.contexts import Mode
 TRANSACTIONS_MAX = 100  # on one connection
 STALE_MAX = 3  # reused connections that one mail may find dead
 SECRET_MAX = 4096
+
+_UNVERIFIED = "The host's certificate cannot be verified"
 
 Key = tuple[Host, str, str, str]
 """What a connection may be reused for: host, scheme, TLS policy, user."""
@@ -32,6 +37,7 @@ class Outcome:
     relay: str
     tls: str = ""
     offers_dsn: bool = False
+    offers_by: bool = False  # DELIVERBY
 
 
 @dataclass(slots=True)
@@ -72,7 +78,7 @@ class Transport:
         self._quit_idle()
 
     async def deliver(
-        self, remote: Remote, host: Host, envelope: Envelope, content: Content, size_bytes: int
+        self, remote: Remote, host: Host, envelope: Envelope, content: Content, size_bytes: int, now: float = 0.0
     ) -> Outcome:
         """One transaction with one host. Cancelled, the connection is cut; it returns then only when a recipient had
         been accepted for good, for that must be recorded.
@@ -84,12 +90,24 @@ class Transport:
             connection = await self._acquire(key, remote)
             try:
                 dialogue = connection.dialogue
+                offers = dialogue.extensions
                 reused, answers = connection.transactions > 0, dialogue.answers
-                eight_bit = envelope.body != "7BIT" and "8BITMIME" not in dialogue.extensions
+                eight_bit = envelope.body != "7BIT" and "8BITMIME" not in offers
                 if eight_bit:
-                    eight_bit = await self._eight_bit(content)
+                    eight_bit = await self._look(content, _eight_bit)
+                text = envelope.body != "BINARYMIME" or (
+                    not takes_binary(offers) and await self._look(content, is_text)
+                )
                 if connection.usable:
-                    dialogue.begin(envelope, size_bytes, eight_bit=eight_bit, utf8_head=not content.head.isascii())
+                    dialogue.begin(
+                        envelope,
+                        size_bytes,
+                        eight_bit=eight_bit,
+                        utf8_head=not content.head.isascii(),
+                        text=text,
+                        exact=isinstance(content.body, str) or not (content.body or content.head).endswith(b"\r\n"),
+                        now=now,
+                    )
                     try:
                         await connection.transact(content)
                     except asyncio.CancelledError:
@@ -98,7 +116,7 @@ class Transport:
                             raise
                     if not (reused and dialogue.closed and dialogue.answers - answers <= 1):
                         replies = [reply or LOCAL_ERROR for reply in dialogue.replies]
-                        return Outcome(replies, host.relay, connection.tls, "DSN" in dialogue.extensions)
+                        return Outcome(replies, host.relay, connection.tls, "DSN" in offers, "DELIVERBY" in offers)
                 # Open too long for the peer's taste: it never took this mail, and may on a new connection.
             finally:
                 self._release(key, connection)
@@ -146,7 +164,8 @@ class Transport:
     def _release(self, key: Key, connection: Connection) -> None:
         """Hand it to who waits, keep it, or end it."""
         slots = self._slots[key]
-        if connection.usable and connection.transactions < TRANSACTIONS_MAX and not self._closing:
+        most = limit(connection.dialogue.extensions, "MAILMAX") or TRANSACTIONS_MAX
+        if connection.usable and connection.transactions < min(most, TRANSACTIONS_MAX) and not self._closing:
             while slots.waiting:
                 turn = slots.waiting.popleft()
                 if not turn.done():
@@ -281,14 +300,13 @@ class Transport:
             raise Refused(Reply(451, "4.3.5", "Local error, please try again later", "", "auth", cause)) from None
         return Credentials(remote.user, secret, clear=host.port == 0 or loopback(host.address))
 
-    async def _eight_bit(self, content: Content) -> bool:
-        if not content.head.isascii():
-            return True
+    async def _look(self, content: Content, ask: Callable[[Iterable[bytes]], bool]) -> bool:
+        """Ask something of the octets, a large body's in a thread."""
         if isinstance(content.body, bytes):
-            return not content.body.isascii()
+            return ask((content.head, content.body))
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._executor, _file_eight_bit, content.body)
+            return await loop.run_in_executor(self._executor, ask, chain((content.head,), _blocks(content.body)))
         except OSError as error:
             raise Refused(LOCAL_ERROR.because(str(error))) from None
 
@@ -305,7 +323,14 @@ def _no_answer(words: str, cause: str) -> Reply:
     return Reply(451, "4.4.1", words, stage="connect", cause=cause)
 
 
+def unsafe(reply: Reply) -> bool:
+    """Whether it says that the host has no TLS that could be verified, rather than that something went wrong."""
+    return reply.stage == "starttls" and (reply.status == "4.7.4" or reply.text == _UNVERIFIED)
+
+
 def _tls_failed(error: Exception) -> Reply:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return Reply(454, "4.7.5", _UNVERIFIED, stage="starttls", cause=repr(error))
     return Reply(454, "4.7.5", "The TLS handshake failed", stage="starttls", cause=repr(error))
 
 
@@ -318,10 +343,12 @@ def _read_secret(path: str) -> str:
     return secret
 
 
-def _file_eight_bit(path: str) -> bool:
+def _eight_bit(chunks: Iterable[bytes]) -> bool:
+    return not all(chunk.isascii() for chunk in chunks)
+
+
+def _blocks(path: str) -> Iterator[bytes]:
     offset = 0
     while chunk := read_chunk(path, offset):
-        if not chunk.isascii():
-            return True
+        yield chunk
         offset += len(chunk)
-    return False

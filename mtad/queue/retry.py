@@ -60,6 +60,15 @@ def expired(reply: Reply) -> Reply:
     return replace(reply, code=554, status=EXPIRED, text=f"Delivery time expired; the last reply was: {reply}")
 
 
+def heed(recipient: Recipient, by_at: float, now: float) -> Recipient:
+    """For a sender who wants to hear when it is late (DELIVERBY with N): tried at that moment, and warned after it."""
+    if recipient.state is not State.READY:
+        return recipient
+    if now < by_at:
+        return replace(recipient, next_at=min(recipient.next_at, by_at))
+    return replace(recipient, warned_at=now) if recipient.warned_at < by_at or not recipient.warned_at else recipient
+
+
 def warning_due(recipient: Recipient, accepted_at: float, now: float, delivery: Delivery) -> bool:
     """Whether the sender is now to hear of the delay: once per recipient, and only while it is still tried."""
     return (

@@ -385,7 +385,7 @@ REFUSED = [
     (PLAIN, Envelope("\u00e4@x.test", ONE.recipients, smtputf8=True), {}, "550 5.6.7 mail"),
     (PLAIN, Envelope("a@x.test", ONE.recipients, smtputf8=True), {"utf8_head": True}, "550 5.6.7 mail"),
     (PLAIN, Envelope("a@x.test", (Rcpt("\u00e4@y.test"),), smtputf8=True), {}, "550 5.6.7 rcpt"),
-    (EHLO, Envelope("a@x.test", ONE.recipients, requiretls=True), {}, "550 5.7.30 mail"),
+    (EHLO, Envelope("a@x.test", ONE.recipients, requiretls=True), {}, "550 5.7.10 mail"),
     (EHLO, Envelope("a@x.test>\r\nDATA", ONE.recipients), {}, "553 5.1.7 mail"),
     (EHLO, Envelope("a@x.test", (Rcpt("b@y.test>\r\nRSET"),)), {}, "550 5.6.7 rcpt"),
 ]

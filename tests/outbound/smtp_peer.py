@@ -5,11 +5,14 @@ import datetime as dt
 import ssl
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
+_LOOPBACK = x509.IPAddress(IPv4Address("127.0.0.1"))
 
 
 @dataclass
@@ -85,6 +88,14 @@ class Peer:
                 if any(final.startswith("250") for final in finals):
                     plain = (b"\r\n" + octets[:-3]).replace(b"\r\n..", b"\r\n.")[2:]
                     self.mails.append(Mail(sender, recipients, plain, secure))
+                for final in finals:
+                    await self._write(writer, final)
+                sender, recipients = "", []
+            elif verb == "BDAT":
+                octets = await reader.readexactly(int(command.split()[1]))
+                finals = [self._reply(f". {to}", "250 2.0.0 ok") for to in (recipients if self.lmtp else ["all"])]
+                if any(final.startswith("250") for final in finals):
+                    self.mails.append(Mail(sender, recipients, octets, secure))
                 for final in finals:
                     await self._write(writer, final)
                 sender, recipients = "", []
@@ -181,7 +192,7 @@ def certificate(directory: Path, name: str) -> tuple[ssl.SSLContext, str]:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(days=1))
         .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name), _LOOPBACK]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )

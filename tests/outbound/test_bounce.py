@@ -41,7 +41,8 @@ def report(*pairs, message=MESSAGE, content=CONTENT, relay="mx[192.0.2.1]:25", p
     before, after = [old for old, _ in pairs], [new for _, new in pairs]
     attempts = [Attempt(new.n, NOW - 1, 1.0, new.last, relay) for new in after]
     ids = Ids(lambda: NOW, random.Random(1))
-    return bounce.reports(message, content, before, after, attempts, promised, CONFIG, NOW, ids, expand)
+    handed = {new.n: bounce.Handed(True, new.n in promised) for new in after if "[" in relay}
+    return bounce.reports(message, content, before, after, attempts, handed, CONFIG, NOW, ids, expand)
 
 
 def status_of(new):
@@ -102,7 +103,7 @@ def test_one_report_for_all_that_failed_and_one_for_all_that_wait():
 )
 def test_notify(notify, after, told):
     one = rcpt(notify=notify)
-    assert bounce.due(MESSAGE, one, after(one), promised=False) == told
+    assert bounce.due(MESSAGE, one, after(one), bounce.HERE) == told
     assert len(report((one, after(one))).messages) == (told is not None)
 
 

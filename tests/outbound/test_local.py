@@ -76,7 +76,7 @@ async def test_what_a_crash_left_in_tmp_is_written_anew(mailboxes, tmp_path):
 def test_line_ends_across_blocks(tmp_path, before, end):
     body = b"a" * before + end
     (tmp_path / "body").write_bytes(body)
-    lines = b"".join(local._lines(b"", Content(b"\r\n", str(tmp_path / "body"))))
+    lines = b"".join(local._lines(b"", Content(b"\r\n", str(tmp_path / "body")), False))
     assert lines == b"\n" + body.replace(b"\r\n", b"\n")
 
 

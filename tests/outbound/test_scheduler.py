@@ -341,19 +341,166 @@ async def test_requiretls_means_verified(tmp_path):
     context, ca_file = certificate(tmp_path, "localhost")
     peer = Peer(tls=context, offers=("REQUIRETLS",))
     async with serving(peer):
-        routes = (RouteRule("*", Target("smtp", "localhost", peer.port)),)
+        routes = (RouteRule("*", Target("smtp", "127.0.0.1", peer.port)),)
         async with house(tmp_path, routes=routes) as made:
             async with running(made):
                 name = await made.put("b@y.test", requiretls=True)
                 made.scheduler.wake()
                 [row] = await made.settled(name)
-                assert (row.state, row.last.status) == (State.READY, "4.7.5")
-            async with running(made, tls_context=partial(client_context, ca_file=ca_file)):
-                made.clock.ahead = 1000
-                made.scheduler.wake()
-                [row] = await made.settled(name, 2)
+                assert (row.state, row.last.status) == (State.FAILED, "5.7.10")
+                [report] = [one for one in await made.rows() if one.message_id != name]
+                [row] = await made.settled(report.message_id)  # it may go without verification, and says REQUIRETLS
                 assert row.state == State.DONE
-    assert "REQUIRETLS" in peer.mails[0].sender
+            assert peer.mails[0].sender == "MAIL FROM:<> REQUIRETLS"
+            assert b"hi" in peer.mails[0].octets
+            assert BODY not in peer.mails[0].octets
+            async with running(made, tls_context=partial(client_context, ca_file=ca_file)):
+                name = await made.put("b@y.test", requiretls=True)
+                made.scheduler.wake()
+                [row] = await made.settled(name)
+                assert row.state == State.DONE
+    assert peer.mails[1].sender.endswith(" REQUIRETLS")
+
+
+@pytest.mark.parametrize(("tls", "status"), [(False, "5.7.10"), (True, "5.7.30")])
+async def test_requiretls_where_the_host_cannot(tmp_path, tls, status):
+    context, ca_file = certificate(tmp_path, "localhost")
+    async with serving(Peer(tls=context if tls else None, offers=())) as peer:
+        routes = (RouteRule("y.test", Target("smtp", "127.0.0.1", peer.port)), RouteRule("*", Target("discard")))
+        async with (
+            house(tmp_path, routes=routes) as made,
+            running(made, tls_context=partial(client_context, ca_file=ca_file)),
+        ):
+            name = await made.put("b@y.test", requiretls=True)
+            made.scheduler.wake()
+            [row] = await made.settled(name)
+            assert (row.state, row.last.status) == (State.FAILED, status)
+            assert any(f"{name}: report=" in line for line in made.lines)
+    assert peer.mails == []
+
+
+async def test_requiretls_ends_at_a_socket_of_this_machine(tmp_path):
+    path = str(tmp_path / "lmtp.sock")
+    async with serving(Peer(lmtp=True), path) as peer:
+        routes = (RouteRule("*", Target("lmtp", path=path)),)
+        async with house(tmp_path, routes=routes) as made, running(made):
+            name = await made.put("b@y.test", requiretls=True)
+            made.scheduler.wake()
+            [row] = await made.settled(name)
+            assert row.state == State.DONE
+    assert "REQUIRETLS" not in peer.mails[0].sender
+
+
+@pytest.mark.parametrize(("optional", "requiretls", "state"), [(True, False, State.DONE), (False, False, State.READY)])
+async def test_tls_required_no_makes_tls_optional(tmp_path, optional, requiretls, state):
+    async with serving(Peer()) as peer:
+        routes = (RouteRule("*", Target("smtp", "127.0.0.1", peer.port), tls="encrypt"),)
+        async with house(tmp_path, routes=routes) as made, running(made):
+            name = await made.put("b@y.test", tls_optional=optional)
+            made.scheduler.wake()
+            [row] = await made.settled(name)
+            assert row.state == state
+
+
+# --- DELIVERBY, MT-PRIORITY, LIMITS
+
+
+async def test_what_is_late_is_not_delivered_and_comes_back(tmp_path):
+    async with serving(Peer(says={"RCPT": "450 4.2.0 later"})) as peer:
+        routes = (RouteRule("y.test", Target("smtp", "127.0.0.1", peer.port)), RouteRule("*", Target("discard")))
+        async with house(tmp_path, routes=routes, retry_s=(3000.0,)) as made, running(made):
+            name = await made.put("b@y.test", by_at=made.clock() + 60, by_mode="R")
+            made.scheduler.wake()
+            [row] = await made.settled(name)
+            assert row.state == State.READY
+            assert row.next_at < made.clock() + 61  # looked at again when its time is over
+            peer.says.clear()
+            made.clock.ahead = 61
+            made.scheduler.wake()
+            [row] = await made.settled(name, 2)
+            assert (row.state, row.last.status) == (State.FAILED, "5.4.7")
+            assert "450 4.2.0 later" in row.last.text
+            assert any(f"{name}: report=" in line for line in made.lines)
+    assert peer.mails == []
+
+
+async def test_notice_of_a_delay_when_the_sender_asked_for_it(tmp_path):
+    async with serving(Peer(says={"RCPT": "450 4.2.0 later"})) as peer:
+        routes = (RouteRule("y.test", Target("smtp", "127.0.0.1", peer.port)), RouteRule("*", Target("discard")))
+        async with house(tmp_path, routes=routes, retry_s=(3000.0,)) as made, running(made):
+            name = await made.put("b@y.test", by_at=made.clock() + 60, by_mode="N")
+            made.scheduler.wake()
+            [row] = await made.settled(name)
+            assert (row.state, row.warned_at) == (State.READY, 0)
+            assert row.next_at < made.clock() + 61
+            assert not any("report=" in line for line in made.lines)
+            made.clock.ahead = 61
+            made.scheduler.wake()
+            [row] = await made.settled(name, 2)
+            assert (row.state, row.warned_at > 0) == (State.READY, True)
+            assert any(f"{name}: report=" in line for line in made.lines)
+            peer.says.clear()
+            made.clock.ahead = 6000
+            made.scheduler.wake()
+            [row] = await made.settled(name, 3)
+            assert row.state == State.DONE
+
+
+@pytest.mark.parametrize(
+    ("offers", "trace", "said", "reports"),
+    [
+        (("DELIVERBY",), False, " BY=", 0),
+        (("DELIVERBY 10",), True, " BY=", 1),
+        ((), False, "", 1),
+        (("DELIVERBY 1000",), False, None, 1),
+    ],
+)
+async def test_the_time_that_is_left_goes_on(tmp_path, offers, trace, said, reports):
+    async with serving(Peer(offers=offers)) as peer:
+        routes = (RouteRule("y.test", Target("smtp", "127.0.0.1", peer.port)), RouteRule("*", Target("discard")))
+        async with house(tmp_path, routes=routes) as made, running(made):
+            name = await made.put("b@y.test", by_at=made.clock() + 600, by_mode="R", by_trace=trace)
+            made.scheduler.wake()
+            [row] = await made.settled(name)
+            made.clock.ahead = 0
+            assert (row.state == State.DONE) == (said is not None)
+            assert sum(f"{name}: report=" in line for line in made.lines) == reports
+    for mail in peer.mails:
+        assert said in mail.sender
+        if said:
+            seconds, mode = mail.sender.partition(" BY=")[2].split(";")
+            assert 590 < int(seconds) <= 600
+            assert mode == ("RT" if trace else "R")
+
+
+async def test_priority_goes_on_and_a_host_gets_no_more_recipients_than_it_takes(tmp_path):
+    async with serving(Peer(offers=("PIPELINING", "MT-PRIORITY MIXER", "LIMITS FOO=1 RCPTMAX=2"))) as peer:
+        routes = (RouteRule("*", Target("smtp", "127.0.0.1", peer.port)),)
+        async with house(tmp_path, routes=routes) as made, running(made):
+            name = await made.put(*(f"u{n}@y.test" for n in range(5)), priority=-3)
+            made.scheduler.wake()
+            rows = await made.settled(name)
+            assert [(row.state, row.tries) for row in rows] == [(State.DONE, 1)] * 5
+    assert [len(mail.recipients) for mail in peer.mails] == [2, 2, 1]
+    assert all(" MT-PRIORITY=-3" in mail.sender for mail in peer.mails)
+
+
+async def test_an_expanded_alias_is_a_success_of_its_own(tmp_path):
+    async with house(tmp_path, routes=(RouteRule("*", Target("discard")),)) as made, running(made):
+        name = made.ids.new()
+        now = made.clock()
+        message = Message(name, "a@x.test", len(HEAD + BODY), now, now + 600, From("local"))
+        alias = Recipient(
+            name, 1, "team@own.test", "team@own.test", "", next_at=now, notify="SUCCESS", orcpt="rfc822;T"
+        )
+        await made.store.accept(NewMessage(message, (alias,), HEAD, BODY))
+        made.scheduler.wake()
+        [row] = await made.settled(name)
+        assert (row.state, row.last.code) == (State.DONE, 250)
+        [report] = [one for one in await made.rows() if one.message_id != name]
+        content = await made.store.content(report.message_id) if report.state == State.READY else None
+        assert content is None or b"Action: expanded" in content.body
+        assert any("relay=aliases" in line for line in made.lines)
 
 
 # --- trouble

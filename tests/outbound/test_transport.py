@@ -87,6 +87,97 @@ async def test_a_large_body_comes_from_its_file(transport, tmp_path):
     assert peer.mails[0].octets == CONTENT.head + body
 
 
+CHUNKS = ("PIPELINING", "8BITMIME", "CHUNKING", "BINARYMIME")
+BINARY = b"a\nb\rc\0\xff\r\n.\r\n.."
+
+
+@pytest.mark.parametrize("offers", [CHUNKS, CHUNKS[1:], (*CHUNKS, "SMTPUTF8")])
+@pytest.mark.parametrize("large", [False, True])
+async def test_binary_content_goes_as_it_is(transport, tmp_path, offers, large):
+    body = BINARY * (20_000 if large else 1)
+    (tmp_path / "body").write_bytes(body)
+    async with serving(Peer(offers=offers)) as peer:
+        content = Content(CONTENT.head, str(tmp_path / "body") if large else body)
+        envelope = replace(ENVELOPE, body="BINARYMIME")
+        for _ in range(2):
+            size = len(CONTENT.head + body)
+            outcome = await transport.deliver(*to(peer.port), envelope, content, size)
+            assert short(outcome) == ["250 2.0.0 final"]
+        transport.close()
+    assert [mail.octets for mail in peer.mails] == [CONTENT.head + body] * 2
+    assert "BODY=BINARYMIME" in peer.mails[0].sender
+    assert peer.connections == 1
+    assert "DATA" not in peer.commands
+
+
+@pytest.mark.parametrize(
+    ("body", "offers", "said"),
+    [
+        (BINARY, ("8BITMIME",), "554 5.6.1 mail"),
+        (BINARY, ("8BITMIME", "CHUNKING"), "554 5.6.1 mail"),
+        (BINARY, ("8BITMIME", "BINARYMIME"), "554 5.6.1 mail"),
+        (b"x" * 999 + b"\r\n", ("8BITMIME",), "554 5.6.1 mail"),
+        (b"text \xff\r\n", (), "554 5.6.3 mail"),
+        (b"x" * 998 + b"\r\n", (), "250 2.0.0 final"),
+        (b"text \xff\r\n", ("8BITMIME",), "250 2.0.0 final"),
+        (b"text", (), "250 2.0.0 final"),
+    ],
+)
+@pytest.mark.parametrize("large", [False, True])
+async def test_binary_content_for_a_host_that_takes_none(transport, tmp_path, body, offers, said, large):
+    (tmp_path / "body").write_bytes(body)
+    async with serving(Peer(offers=offers)) as peer:
+        content = Content(CONTENT.head, str(tmp_path / "body") if large else body)
+        outcome = await transport.deliver(
+            *to(peer.port), replace(ENVELOPE, body="BINARYMIME"), content, len(CONTENT.head + body)
+        )
+        transport.close()
+    assert short(outcome) == [said]
+    assert not any("BINARYMIME" in command for command in peer.commands)
+
+
+async def test_one_bdat_where_data_would_change_the_mail(transport, tmp_path):
+    (tmp_path / "body").write_bytes(b".large\r\n" * 30_000)
+    async with serving(Peer(offers=("PIPELINING", "CHUNKING"))) as peer:
+        for body in (b"no end", str(tmp_path / "body"), b"an end\r\n"):
+            size = len(CONTENT.head) + (240_000 if isinstance(body, str) else len(body))
+            await transport.deliver(*to(peer.port), ENVELOPE, Content(CONTENT.head, body), size)
+        transport.close()
+    assert [mail.octets for mail in peer.mails] == [
+        CONTENT.head + body for body in (b"no end", b".large\r\n" * 30_000, b"an end\r\n")
+    ]
+    assert [command for command in peer.commands if command[:4] in ("DATA", "BDAT")] == [
+        f"BDAT {len(CONTENT.head) + 6} LAST",
+        f"BDAT {len(CONTENT.head) + 240_000} LAST",
+        "DATA",
+    ]
+
+
+async def test_a_file_that_is_shorter_than_announced_cuts_the_connection(transport, tmp_path):
+    (tmp_path / "body").write_bytes(b"short\r\n")
+    async with serving(Peer(offers=("CHUNKING",))) as peer:
+        content = Content(CONTENT.head, str(tmp_path / "body"))
+        outcome = await transport.deliver(*to(peer.port), ENVELOPE, content, len(CONTENT.head) + 1000)
+    assert short(outcome) == ["451 4.3.0 "]
+    assert peer.mails == []
+
+
+async def test_lmtp_answers_a_bdat_for_each_recipient(transport):
+    envelope = Envelope("a@x.test", (Rcpt("b@y.test"), Rcpt("c@y.test")), "BINARYMIME")
+    async with serving(Peer(lmtp=True, offers=CHUNKS, says={". c@y.test": "452 4.2.2 full"})) as peer:
+        outcome = await send(transport, peer.port, envelope, Content(CONTENT.head, BINARY), scheme="lmtp")
+        transport.close()
+    assert short(outcome) == ["250 2.0.0 final", "452 4.2.2 final"]
+
+
+async def test_a_connection_ends_with_the_mails_its_host_takes(transport):
+    async with serving(Peer(offers=("LIMITS MAILMAX=2",))) as peer:
+        for _ in range(5):
+            await send(transport, peer.port)
+        transport.close()
+    assert peer.connections == 3
+
+
 async def test_a_body_that_is_gone_is_our_trouble(transport, tmp_path):
     async with serving(Peer()) as peer:
         outcome = await send(transport, peer.port, content=Content(CONTENT.head, str(tmp_path / "none")))
