@@ -93,6 +93,15 @@ class Wire:
             found.append(answer)
         return found
 
+    async def ended(self) -> bytes:
+        """Say no more, and hear what still comes until the server ends it."""
+        said = b""
+        with suppress(OSError):
+            self.writer.write_eof()
+            while octets := await asyncio.wait_for(self.reader.read(65536), PATIENCE_S):
+                said += octets
+        return said
+
     async def tls(self) -> None:
         await self.writer.start_tls(trusting(), server_hostname="mx.example.test")
 
