@@ -23,8 +23,9 @@ from mtad.dkim.keys import Keys
 from mtad.events import Events
 from mtad.queue.sqlite import open_read_only, open_store
 from mtad.queue.store import StoreError, StoreLocked
+from mtad.service import make_directories
 
-NOTE = "mtad is not running; reading its data directly"
+NOTE = "mtad is not running; using its data directly"
 _OF_THE_STORE = frozenset({"queue", "user", "backup", "block"})
 
 
@@ -74,6 +75,10 @@ def run(operation: Operation, given: Mapping[str, Any], root: str, down: Unreach
         raise down
     config = settings(root)
     if operation.offline == "write":
+        try:
+            make_directories(config.paths)  # as the daemon would, which must own them
+        except OSError as error:
+            raise CallError(f"{error.filename or config.paths.data}: {error.strerror}", ERRORS["Denied"]) from None
         _become_owner(config.paths.data)
     store = _open(operation, config, down)
     with asyncio.Runner() as runner:

@@ -32,7 +32,7 @@ from mtad.events import Events
 from mtad.inbound.accept import Acceptor
 from mtad.inbound.guard import Guard, Usage
 from mtad.inbound.maildrop import Maildrop
-from mtad.inbound.server import Inbound, SessionInfo
+from mtad.inbound.server import Inbound, SessionInfo, bind
 from mtad.mail.ident import Ids
 from mtad.outbound.scheduler import Scheduler
 from mtad.queue.sqlite import SqliteStore, open_store
@@ -96,9 +96,14 @@ def run(options: Options, config: Config) -> int:
     """Run until SIGTERM or SIGINT. Returns the exit code."""
     log = service.LogWriter(sys.stderr.fileno(), time.time)
     try:
-        # Ports below 1024 are bound and keys read while we may.
         sockets = service.take_sockets()
         service.make_directories(config.paths)
+        if service.drops_privileges(config.paths):
+            # Only root binds ports below 1024.
+            for name in ("smtp", "submission", "submissions"):
+                if name not in sockets:
+                    sockets[name] = bind(getattr(config.listen, name))
+            service.drop_privileges(config.paths)
         app = App(options, config, log)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(app.run(sockets))
@@ -197,7 +202,6 @@ class App:
         await self._control.start()
         if self._http is not None:
             await self._http.start()
-        service.drop_privileges(config.paths)
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(work)

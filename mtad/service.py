@@ -72,11 +72,16 @@ def make_directories(paths: Paths) -> None:
         (paths.maildrop, MAILDROP_MODE),
         (paths.run, 0o755),
     ):
-        if not os.path.isdir(path):
+        made = not os.path.isdir(path)
+        if made:
             os.makedirs(path, exist_ok=True)
-            os.chmod(path, mode)
-            if uid >= 0:
-                os.chown(path, uid, gid)
+        if uid >= 0 and os.stat(path).st_uid == 0:
+            os.chown(path, uid, gid)
+        if made:
+            try:
+                os.chmod(path, mode)
+            except PermissionError:  # RestrictSUIDSGID= of the unit, where tmpfiles.d did not make it
+                os.chmod(path, mode & ~stat.S_ISGID)
     found = os.stat(paths.data)
     if found.st_mode & stat.S_IWOTH:
         raise PermissionError(0, f"{paths.data} can be written by everyone: chmod o-w {paths.data}")
@@ -84,8 +89,13 @@ def make_directories(paths: Paths) -> None:
         raise PermissionError(0, f"{paths.data} belongs to another user: chown it to the user that runs mtad")
 
 
+def drops_privileges(paths: Paths) -> bool:
+    """Whether `drop_privileges` will do anything: started as root, for the system's places, and there is the user."""
+    return _service_ids(paths)[0] >= 0
+
+
 def drop_privileges(paths: Paths) -> None:
-    """Become the service user when started as root for the system's places: ports are bound, keys are read."""
+    """Become the service user, if need be. Before anything is written: what lies in `data` must be the user's own."""
     uid, gid = _service_ids(paths)
     if uid < 0:
         return

@@ -93,7 +93,7 @@ class Inbound:
         )
         try:
             for name, source, addresses in listeners:
-                for sock in given.get(name) or _tcp(addresses):
+                for sock in given.get(name) or bind(addresses):
                     await self._listen(source, sock)
             for sock in given.get("submit") or [_submit(config.paths.submit)]:
                 await self._listen("local", sock)
@@ -218,8 +218,8 @@ class Inbound:
         self._listening.clear()
 
 
-def _tcp(addresses: Sequence[Address]) -> list[socket.socket]:
-    """A bound socket for each address; a name stands for all its addresses."""
+def bind(addresses: Sequence[Address]) -> list[socket.socket]:
+    """A bound socket for each address; a name stands for all its addresses. OSError names the address."""
     sockets: list[socket.socket] = []
     try:
         for address in addresses:

@@ -443,7 +443,7 @@ def stopped(short_dir: Path) -> Path:
 def test_reading_without_a_daemon(mtactl: Run, stopped: Path) -> None:
     done = mtactl("queue", "list", "--json")
     assert done.returncode == 0
-    assert done.stderr == "mtactl: mtad is not running; reading its data directly\n"
+    assert done.stderr == "mtactl: mtad is not running; using its data directly\n"
     assert rows(done)[0]["queue_name"] == "deferred"
     assert mtactl("queue", "show", str(rows(done)[0]["queue_id"])).returncode == 0
     assert rows(mtactl("queue", "stats", "--json"))[0]["deferred"] == 1
