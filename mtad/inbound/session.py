@@ -211,12 +211,14 @@ class Session(SMTP):
 
     def pause_writing(self) -> None:
         self._blocked = True
-        self._allow(BLOCKED_S)
+        if not self.conversation.closing:
+            self._allow(BLOCKED_S)
         self._pause()
 
     def resume_writing(self) -> None:
         self._blocked = False
-        self._allow(self._limits.command_timeout_s)
+        if not self.conversation.closing:
+            self._allow(self._limits.command_timeout_s)
         self._resume()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -331,6 +333,8 @@ class Session(SMTP):
 
     def _allow(self, seconds: float) -> None:
         """So long the peer has for its next step; but the whole session ends when it ends."""
+        if self._blocked:
+            seconds = min(seconds, BLOCKED_S)
         self._deadline = min(self.loop.time() + seconds, self._ends_at)
         if self.transport is not None and (self._timer is None or self._deadline < self._timer_at):
             self._sleep()
