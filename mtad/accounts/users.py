@@ -282,7 +282,7 @@ class Users:
         used = next((one for one in form.app_passwords if one.label == label), None)
         if used is None:
             return None
-        if now - used.used_at >= DAY_S:
+        if not used.used_at or now - used.used_at >= DAY_S:
             kept = tuple(replace(one, used_at=now) if one is used else one for one in form.app_passwords)
             with contextlib.suppress(Exception):  # it is for the operator's eyes only
                 current = await self.update(current.name, lambda form: replace(form, app_passwords=kept))

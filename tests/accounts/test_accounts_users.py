@@ -1,10 +1,11 @@
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
-from mtad.accounts import passwords, users
+from mtad.accounts import imported, passwords, scram, sha_crypt, users
 from mtad.accounts.users import StoredUser, UserError, Users
 from mtad.mail.reply import Refused
 
@@ -162,3 +163,177 @@ async def test_too_many_checks_at_once_are_put_off(people: Users) -> None:
     assert len(refused) == 10
     assert {answer.reply.code for answer in refused} == {454}
     assert await people.verify("alice", "geheim12")
+
+
+# App passwords, better hashes, certificates
+
+
+async def test_app_passwords(people: Users, clock: Time) -> None:
+    await people.add("alice", "geheim12")
+    _, phone = await people.add_app_password("alice", "phone")
+    _, printer = await people.add_app_password("alice", " printer ")
+    assert len(phone) == 24
+    assert phone != printer
+    user = await people.verify("alice", phone)
+    assert user is not None
+    assert [(one.label, one.used_at) for one in user.profile.app_passwords] == [("phone", 1000.0), ("printer", 0.0)]
+    clock.now += 100
+    assert await people.verify("alice", printer)
+    assert await people.verify("alice", phone)
+    assert people.list()[0].profile.app_passwords[0].used_at == 1000.0  # to the day
+    assert await people.verify("alice", "geheim12")
+    with pytest.raises(UserError, match="already"):
+        await people.add_app_password("alice", "phone")
+    with pytest.raises(UserError, match="1 to 60"):
+        await people.add_app_password("alice", " ")
+    await people.set_password("alice", "another password")
+    assert await people.verify("alice", phone)
+    assert {label for label, _ in people.challenge("alice").keys} == {"", "phone", "printer"}
+    await people.update("alice", lambda form: replace(form, app_passwords=form.app_passwords[1:]))
+    assert await people.verify("alice", phone) is None
+    assert await people.verify("alice", printer)
+    assert phone not in repr(people.list()) + people.list()[0].data
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "$6$rounds=1000$salt$" + sha_crypt.crypt(b"schemepass", b"salt", 1000, "sha512"),
+        "{SHA256}Xd/C008MH4nAjKOAu5URtczuJ3GFdtoycHLduFX03Hw=",
+        "{SCRAM-SHA-256}4096,vdv/YHJYQa53fAJB9ezQ1Q==,p6wP+APVlFpySpKutXoqExFRNmvwP8v7gTufs9gZiUA=,"
+        "rmrB9+UuPHWp7rOTu17+xO/UjV7cnnFTaj+T2qY4XFc=",
+    ],
+)
+async def test_an_imported_hash_is_used_once(people: Users, shelf: Shelf, secret: str) -> None:
+    await people.add_imported("alice", imported.read(secret))
+    assert shelf.kept["alice@example.test"].secret == secret
+    assert await people.verify("alice", "Schemepass") is None
+    user = await people.verify("alice", "schemepass")
+    assert user is not None
+    assert user == shelf.kept["alice@example.test"]
+    assert user.secret.startswith("$scrypt$ln=4,r=8,p=1$")
+    assert user.profile.keys == scram.derive("schemepass", user.profile.salt, 4096)
+    assert await people.verify("alice", "schemepass") == user
+
+
+async def test_an_imported_password_is_hashed_at_once(people: Users, shelf: Shelf) -> None:
+    await people.add_imported("alice", imported.read("{PLAIN}short"))
+    assert shelf.kept["alice@example.test"].secret.startswith("$scrypt$")
+    assert await people.verify("alice", "short")
+
+
+async def test_a_login_makes_an_old_hash_new(people: Users, shelf: Shelf, clock: Time) -> None:
+    await people.add("alice", "geheim12")
+    stronger = replace(CHEAP, ln=5, iterations=5000)
+    later = Users(shelf, clock, random.Random(2), domain="example.test", cost=stronger)
+    await later.load()
+    assert await later.verify("alice", "wrong password") is None
+    assert shelf.kept["alice@example.test"].secret.startswith("$scrypt$ln=4,")
+    assert await later.verify("alice", "geheim12")
+    user = shelf.kept["alice@example.test"]
+    assert user.secret.startswith("$scrypt$ln=5,")
+    assert user.profile.iterations == 5000
+    later.close()
+
+
+async def test_a_login_works_though_the_better_hash_cannot_be_kept(people: Users, shelf: Shelf) -> None:
+    await people.add_imported("alice", "{SHA256}Xd/C008MH4nAjKOAu5URtczuJ3GFdtoycHLduFX03Hw=")
+
+    async def full(user: StoredUser) -> None:
+        raise OSError("no space left")
+
+    shelf.save_user = full  # type: ignore[method-assign]
+    assert await people.verify("alice", "schemepass")
+    assert people.list()[0].secret.startswith("{SHA256}")
+
+
+@pytest.mark.parametrize("name", ["a@@b", "@", "", "a b@c", "x" * 400, "\x00", "a@b@c", "alice@", "nobody", "\ud800"])
+async def test_names_that_cannot_be(people: Users, name: str) -> None:
+    assert people.get(name) is None
+    assert await people.verify(name, "geheim12") is None
+    assert people.challenge(name).keys == ()
+    assert await people.proven(name, "") is None
+
+
+async def test_every_wrong_answer_takes_the_same_work(people: Users, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is computed is what takes time: the same for everybody who gets in by no password."""
+    await people.add("alice", "geheim12")
+    await people.add("disabled", "geheim12")
+    await people.disable("disabled")
+    _, _ = await people.add_app_password("disabled", "phone")
+    hashed: list[str] = []
+
+    def noting(function: Callable[..., object], name: str) -> Callable[..., object]:
+        def noted(password: str, *more: object) -> object:
+            hashed.append(name)
+            return function(password, *more)
+
+        return noted
+
+    monkeypatch.setattr(passwords, "_scrypt", noting(passwords._scrypt, "scrypt"))
+    monkeypatch.setattr(scram, "derive", noting(scram.derive, "pbkdf2"))
+    for name in ("alice", "disabled", "nobody", "a@@b", ""):
+        hashed.clear()
+        assert await people.verify(name, "wrong password") is None
+        assert hashed == ["scrypt", "pbkdf2"], name
+    hashed.clear()
+    assert await people.verify("alice", "x" * 100_000) is None
+    assert hashed == ["scrypt", "pbkdf2"]
+
+
+async def test_scram_asks_everybody_the_same(people: Users) -> None:
+    await people.add("alice", "geheim12")
+    await people.add_imported("bob", "{SHA256}Xd/C008MH4nAjKOAu5URtczuJ3GFdtoycHLduFX03Hw=")
+    before = {name: people.challenge(name) for name in ("alice", "Alice@EXAMPLE.test", "bob", "nobody")}
+    assert before["alice"].salt == before["Alice@EXAMPLE.test"].salt
+    assert {(len(asked.salt), asked.iterations) for asked in before.values()} == {(16, 4096)}
+    await people.verify("bob", "schemepass")
+    await people.add("nobody", "geheim12")
+    for name, asked in before.items():  # neither a first sign-in nor a new account shows
+        assert people.challenge(name).salt == asked.salt
+
+
+async def test_certificates(people: Users) -> None:
+    await people.add("alice", "geheim12")
+    await people.add("bob", "geheim12")
+    alice = await people.update("alice", lambda form: replace(form, certificates=("aa",)))
+    assert await people.certified("", "aa", ()) == alice
+    assert await people.certified("alice", "aa", ("bob@example.test",)) == alice
+    assert await people.certified("bob", "aa", ("bob@example.test",)) is None
+    assert await people.certified("", "bb", ("Bob@example.test",)) == people.get("bob")
+    assert await people.certified("", "bb", ("nobody@example.test", "bob@example.test")) == people.get("bob")
+    assert await people.certified("", "bb", ("alice@example.test", "bob@example.test")) is None  # who of them?
+    assert await people.certified("bob", "bb", ("alice@example.test", "bob@example.test")) == people.get("bob")
+    assert await people.certified("bob", "bb", ("alice@example.test",)) is None
+    assert await people.certified("", "bb", ("bob", "a@@b", "")) is None
+    await people.update("alice", lambda form: replace(form, certificates=()))
+    assert await people.certified("", "aa", ()) is None
+    await people.disable("bob", "gone")
+    with pytest.raises(Refused, match="gone"):
+        await people.certified("", "bb", ("bob@example.test",))
+
+
+async def test_who_only_receives_does_not_sign_in(people: Users) -> None:
+    await people.add("list", "geheim12", receive_only=True)
+    with pytest.raises(Refused, match=r"525 5\.7\.13"):
+        await people.verify("list", "geheim12")
+    assert await people.verify("list", "geheim13") is None
+
+
+async def test_changes_are_counted(people: Users) -> None:
+    before = people.changes
+    await people.add("alice", "geheim12")
+    await people.update("alice", lambda form: form)
+    assert people.changes == before + 1
+    await people.remove("alice")
+    assert people.changes == before + 2
+
+
+async def test_a_damaged_account_is_named(shelf: Shelf, people: Users) -> None:
+    shelf.kept["alice@example.test"] = StoredUser("alice@example.test", "s", 0.0, data="{broken secret")
+    with pytest.raises(ValueError, match=r"user alice@example\.test: the data of an account is damaged"):
+        await people.load()
+
+
+def test_users_do_not_print_their_secrets() -> None:
+    assert "hash" not in repr(StoredUser("alice@example.test", "hash", 0.0, data='{"hash": 1}'))
