@@ -156,6 +156,7 @@ class App:
         self._certificate_problem = ""  # why that was in vain
         self._expiry_told_at = self._started_at = clock()  # at the start, the settings tell it
         self._refused: tuple[str, ...] = ()  # why the last reload was refused
+        self._maildrop_seen = False  # by this process
         self._stop = asyncio.Event()
         self._reloading = asyncio.Lock()
 
@@ -367,6 +368,10 @@ class App:
     # Housekeeping
 
     async def _sweep(self) -> None:
+        # A file whose mail was accepted just before a crash is known by that mail: look there first, then forget.
+        if not self._maildrop_seen:
+            await self.drain_maildrop()
+            self._maildrop_seen = True
         keep = self._settings.config.keep
         await self._store.sweep(self._clock(), keep.history_s, keep.trash_s)
         await self._blocks.sweep()
