@@ -1,10 +1,22 @@
+import re
 from itertools import pairwise
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mtad.mail.data import BARE_NEWLINE, NUL_OCTET, TOO_BIG, DataDecoder, DotStuffer, dot_stuff, end_of_data
+from mtad.mail.data import (
+    BARE_NEWLINE,
+    LONG_LINE,
+    NUL_OCTET,
+    TOO_BIG,
+    ChunkDecoder,
+    DataDecoder,
+    DotStuffer,
+    dot_stuff,
+    end_of_data,
+    is_text,
+)
 from mtad.mail.reply import Reply
 
 Outcome = tuple[bytes, bytes, Reply | None, int]
@@ -146,3 +158,130 @@ def test_decoding_undoes_stuffing(lines: list[bytes], last_ended: bool) -> None:
     octets = b"\r\n".join(lines) + (b"\r\n" if last_ended else b"")
     whole = octets if not octets or octets.endswith(b"\r\n") else octets + b"\r\n"
     assert decode([dot_stuff(octets) + end_of_data(octets) + b"QUIT\r\n"]) == (whole, b"QUIT\r\n", None, len(whole))
+
+
+LINES = st.lists(st.sampled_from([b"\r\n", b"x", b"xyz", b".", b"x" * 9]), max_size=30).map(b"".join)
+
+
+@given(LINES, st.lists(st.integers(0, 300), max_size=8), st.integers(1, 20))
+@example(b"x" * 10, [10], 10)
+@example(b"x" * 10 + b"\r\n" + b"x" * 11, [11], 10)
+def test_the_longest_line_counts_however_it_is_cut(text: bytes, at: list[int], line_max: int) -> None:
+    whole = text + b"\r\n"
+    long = max(map(len, whole.split(b"\r\n"))) > line_max
+    decoder = DataDecoder(0, line_max)
+    for chunk in cut(dot_stuff(whole) + b".\r\n", at):
+        if not decoder.done:  # a cut at the very end leaves an empty chunk
+            decoder.feed(chunk)
+    assert (decoder.done, decoder.rest) == (True, b"")
+    assert decoder.refused == (LONG_LINE if long else None)
+
+
+BINARY = st.lists(st.sampled_from([b"\r\n", b"\r", b"\n", b"\0", b"x", b".", b"line"]), max_size=20).map(b"".join)
+
+
+@given(BINARY, st.lists(st.integers(0, 200), max_size=5), st.lists(st.integers(0, 200), max_size=9), st.integers(0, 40))
+@example(b"\r\n", [1], [], 0)
+@example(b"x\r", [2], [], 0)
+def test_chunks(content: bytes, edges: list[int], at: list[int], size_max: int) -> None:
+    """Announced chunks, whose octets come cut otherwise: text as DATA would have it, binary as it is."""
+    for binary in (False, True):
+        decoder = ChunkDecoder(size_max, binary=binary)
+        taken = b""
+        chunks = cut(content, edges)
+        for n, chunk in enumerate(chunks):
+            decoder.expect(len(chunk), last=n == len(chunks) - 1)
+            pieces = cut(chunk + b"REST", at)
+            for piece in pieces[:-1] if len(pieces) > 1 else [*pieces, b""]:
+                taken += decoder.feed(piece) if not decoder.done or not chunk else b""
+            if decoder._left:
+                taken += decoder.feed(pieces[-1])
+            if decoder.refused:
+                break
+        bare = content.replace(b"\r\n", b"")
+        expected = TOO_BIG if 0 < size_max < len(content) else None
+        if not binary and (b"\r" in bare or b"\n" in bare):
+            assert decoder.refused in (BARE_NEWLINE, NUL_OCTET, TOO_BIG)  # whichever an earlier chunk had
+        elif not binary and b"\0" in bare:
+            assert decoder.refused in (NUL_OCTET, TOO_BIG)
+        else:
+            assert decoder.refused == expected
+            assert expected or taken == content
+
+
+def test_what_follows_a_chunk_is_left_alone() -> None:
+    decoder = ChunkDecoder()
+    decoder.expect(3, last=False)
+    assert (decoder.feed(b"ab"), decoder.done) == (b"ab", False)
+    assert (decoder.feed(b"cBDAT 0 LAST"), decoder.rest, decoder.done) == (b"c", b"BDAT 0 LAST", True)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "text"),
+    [
+        ([], True),
+        ([b"a\r", b"\nb"], True),
+        ([b"x" * 998, b"\r\n"], True),
+        ([b"x" * 500, b"x" * 498], True),
+        ([b"x" * 500, b"x" * 499], False),
+        ([b"x" * 999, b"\r\n"], False),
+        ([b"a\r"], False),
+        ([b"a", b"\n"], False),
+        ([b"\0"], False),
+        ([b"a\nb", b"c\r\n"], False),
+    ],
+)
+def test_is_text(chunks: list[bytes], text: bool) -> None:
+    assert is_text(chunks) == text
+
+
+@pytest.mark.parametrize(
+    ("sent", "stored"),
+    [
+        (b"a\nb\r\n", b"a\r\nb\r\n"),
+        (b"a\rb\r\n", b"a\r\nb\r\n"),
+        (b"a\n\nb\r\r\n", b"a\r\n\r\nb\r\n\r\n"),
+        (b"a\n.\nb\r\n", b"a\r\n.\r\nb\r\n"),  # no end, and no stuffed dot
+        (b"a\n..b\r\n", b"a\r\n..b\r\n"),
+        (b"a\r.\r\n..b\r\n", b"a\r\n.\r\n.b\r\n"),
+        (b"..\n\r\n", b".\r\n\r\n"),
+        (b"\na\r\n", b"\r\na\r\n"),
+        (b"a\r\n", b"a\r\n"),
+    ],
+)
+def test_bare_newlines_are_made_crlf_where_that_is_asked_for(sent: bytes, stored: bytes) -> None:
+    octets = sent + b".\r\nNOOP\r\n"
+    for size in range(1, len(octets) + 1):
+        decoder = DataDecoder(normalize=True)
+        body, rest = b"", b""
+        for at in range(0, len(octets), size):
+            if decoder.done:
+                rest += octets[at : at + size]
+            else:
+                body += decoder.feed(octets[at : at + size])
+                rest += decoder.rest
+        assert (body, rest, decoder.refused) == (stored, b"NOOP\r\n", None)
+
+
+@given(st.lists(st.sampled_from([b"\r", b"\n", b".", b"a", b"\r\n"]), max_size=20).map(b"".join), st.integers(1, 9))
+def test_what_is_normalized_has_no_bare_newline_in_any_chunking(content: bytes, size: int) -> None:
+    octets = content.replace(b"\r\n.", b"\r\n..") + b"\r\n.\r\n"
+    octets = b"." + octets if octets.startswith(b".") else octets
+
+    def decoded(size: int) -> bytes:
+        decoder = DataDecoder(normalize=True)
+        body = b"".join(decoder.feed(octets[at : at + size]) for at in range(0, len(octets), size))
+        assert decoder.done
+        assert decoder.refused is None
+        return body
+
+    whole = decoded(len(octets))
+    assert re.search(rb"\r(?!\n)|(?<!\r)\n", whole) is None
+    assert decoded(size) == whole
+    assert whole == re.sub(rb"\r\n|\r|\n", b"\r\n", content + b"\r\n")
+
+
+def test_a_nul_is_refused_all_the_same() -> None:
+    decoder = DataDecoder(normalize=True)
+    assert decoder.feed(b"a\0b\r\n.\r\n") == b""
+    assert decoder.refused is NUL_OCTET

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from queue_mails import HEAD, LATER, NOW, OK, mail, message_id, outcome
 
+from mtad.accounts.blocks import Block
 from mtad.accounts.users import StoredUser
 from mtad.config import Paths
 from mtad.mail import ident
@@ -369,7 +370,24 @@ async def test_mail_is_served_during_long_work(sqlite_store: SqliteStore) -> Non
     await copying
 
 
-# Users and ids
+# Users, blocks and ids
+
+
+async def test_blocks(paths: Paths) -> None:
+    store = open_store(paths, lambda: NOW)
+    await store.save_block(Block("192.0.2.7", "spam", "uid=0", NOW, NOW + 60))
+    await store.save_block(Block("@bad.example"))
+    await store.save_block(Block("192.0.2.7", "more spam", "mtad", NOW, NOW + 120, 2))
+    await store.close()
+    store = open_store(paths, lambda: NOW)
+    assert await store.load_blocks() == [
+        Block("192.0.2.7", "more spam", "mtad", NOW, NOW + 120, 2),
+        Block("@bad.example"),
+    ]
+    assert await store.delete_block("192.0.2.7")
+    assert not await store.delete_block("192.0.2.7")
+    assert await store.load_blocks() == [Block("@bad.example")]
+    await store.close()
 
 
 async def test_users(paths: Paths) -> None:
