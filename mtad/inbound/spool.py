@@ -20,6 +20,7 @@ from mtad.queue.files import INLINE_MAX_BYTES, BodyWriter
 # the store's writer, takes ten times as long as the hashing (measured: 68 us of 4).
 _HOLD_BYTES = 2047
 _SMALL_BYTES = 16384
+_CHUNKS_MAX = 256
 
 HEADER_TOO_BIG = Reply(552, "5.3.4", "Message header is too big", stage="final")
 NO_ROOM = Reply(452, "4.3.1", "Insufficient system storage", stage="final")
@@ -80,6 +81,8 @@ class Spool:
             return
         self._chunks.append(content)
         self._size += len(content)
+        if len(self._chunks) == _CHUNKS_MAX:  # who sends single octets must not make an object of each
+            self._chunks = [b"".join(self._chunks)]
         if self._size > INLINE_MAX_BYTES:
             self._spill()
 

@@ -82,3 +82,17 @@ def test_warning_once_and_late(recipient: Recipient) -> None:
     assert not retry.warning_due(replace(waiting, warned_at=NOW + 1), NOW, NOW + 5000, DELIVERY)
     assert not retry.warning_due(replace(waiting, state=State.FAILED), NOW, NOW + 5000, DELIVERY)
     assert not retry.warning_due(waiting, NOW, NOW + 5000, replace(DELIVERY, delay_warning_s=0.0))
+
+
+def test_a_sender_who_wants_to_hear_of_it_is_warned_at_that_moment_and_once(recipient: Recipient) -> None:
+    by_at = NOW + 60
+    waiting = replace(recipient, state=State.READY, next_at=NOW + 3000)
+    early = retry.heed(waiting, by_at, NOW)
+    assert (early.next_at, early.warned_at) == (by_at, 0)
+    assert retry.heed(replace(waiting, next_at=NOW + 9), by_at, NOW).next_at == NOW + 9
+    late = retry.heed(waiting, by_at, by_at)
+    assert (late.next_at, late.warned_at) == (NOW + 3000, by_at)
+    assert retry.heed(late, by_at, by_at + 5) == late
+    warned_before = replace(waiting, warned_at=NOW - 5)
+    assert retry.heed(warned_before, by_at, by_at + 5).warned_at == by_at + 5
+    assert retry.heed(replace(waiting, state=State.DONE), by_at, by_at).warned_at == 0
