@@ -168,10 +168,8 @@ class Conversation(SignIn, Transaction):
             self._blocks_seen = self._host.guard.blocks.version
             if self._host.guard.blocked(self.peer) is not None:
                 return self._end(ENDED)
-        if self.peer.user and self._users_seen != self._host.users.changes:
-            self._users_seen = self._host.users.changes
-            if not self._user_stands():
-                return self._end(words.ACCOUNT_CLOSED)
+        if self._account_closed():
+            return self._end(words.ACCOUNT_CLOSED)
         if line[-2:] != b"\r\n":
             return self._unreadable(line, words.NO_CRLF)
         try:

@@ -75,8 +75,10 @@ def judge_authors(who: Standing, peer: Peer, head: bytes, may_send: MaySend) -> 
     """
     if who != "user":
         return None
+    if headers.longest(head, b"from") > AUTHORS_MAX_BYTES:
+        return AUTHOR_DENIED
     for value in headers.values(head, b"from"):
-        authors = addresses(value.decode("utf-8", "replace")) if len(value) < AUTHORS_MAX_BYTES else []
+        authors = addresses(value.decode("utf-8", "replace"))
         if not authors or not all(may_send(peer.user, address) for _, address in authors):
             return AUTHOR_DENIED
     return None

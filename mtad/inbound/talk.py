@@ -114,10 +114,13 @@ class Talk:
             return self._fault(reply.wire())
         return reply.wire()
 
-    def _user_stands(self) -> bool:
-        """Whether the user who signed in may still send."""
+    def _account_closed(self) -> bool:
+        """Whether the user who signed in may not send any more."""
+        if not self.peer.user or self._users_seen == self._host.users.changes:
+            return False
+        self._users_seen = self._host.users.changes
         user = self._host.users.get(self.peer.user)
-        return user is not None and not user.disabled and not user.profile.receive_only
+        return user is None or bool(user.disabled) or user.profile.receive_only
 
     def _junk_command(self, reply: bytes) -> bytes:
         self._junk += 1

@@ -83,7 +83,7 @@ class Transaction(Verbs):
             return self._refuse("rcpt", refusal, address)
         rcpt = Rcpt(address, params.notify, params.orcpt)
         if self._who == "user" and not self._admits(address):
-            self.work = self._admit(rcpt)
+            self.work = self._admit(rcpt, self._ticket)
             return b""
         self._rcpts.append(rcpt)
         return words.RECIPIENT_OK
@@ -95,12 +95,10 @@ class Transaction(Verbs):
             self._ticket = self._host.acceptor.quotas.ticket(user) if user is not None else None
         return self._ticket is None or self._ticket.admits(address)
 
-    async def _admit(self, rcpt: Rcpt) -> bytes:
+    async def _admit(self, rcpt: Rcpt, ticket: Ticket | None) -> bytes:
         """What is left of the user's allowance, by what the store knows."""
-        ticket = self._ticket
-        assert ticket is not None
         try:
-            refusal = await ticket.admit(rcpt.address)
+            refusal = await ticket.admit(rcpt.address) if ticket is not None else None
         except Exception as exc:  # noqa: BLE001  (unknown failure is temporary, and the cause is for the log)
             self._host.events.internal_error("quota", exc)
             refusal = LOCAL_ERROR
@@ -196,6 +194,8 @@ class Transaction(Verbs):
         refusal = decoder.refused or spool.refused
         if refusal is not None:
             replies.append(self._refuse("final", refusal, self._sender))
+        elif self._account_closed():
+            replies.append(self._end(words.ACCOUNT_CLOSED))
         elif isinstance(decoder, ChunkDecoder) and not decoder.last:
             replies.append(words.chunk_taken(self._chunk))
             return decoder.rest

@@ -68,6 +68,11 @@ def count(head: bytes, name: bytes) -> int:
     return sum(1 for _ in _named(head, name))
 
 
+def longest(head: bytes, name: bytes) -> int:
+    """The octets of the longest field called `name` (lower case), name and folds included; 0 if there is none."""
+    return max((found.end() - found.start() for found in _named(head, name)), default=0)
+
+
 def remove(head: bytes, names: frozenset[bytes]) -> bytes:
     """The block without the fields of these names (lower case), folded lines included."""
     spans = sorted(found.span() for name in names for found in _named(head, name))

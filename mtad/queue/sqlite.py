@@ -169,7 +169,8 @@ class SqliteStore:
         for message_id in closed:
             self._contents.drop(message_id)
         complete, unfinished = await asyncio.to_thread(files.old_files, self._spool, now - ORPHAN_AGE_S)
-        unnamed = frozenset(await self._writer.do(self._without_row, complete) if complete else ())
+        found = await self._writer.do(self._without_row, complete) if complete else ()
+        unnamed = frozenset(found)
         orphans = unnamed & self._unnamed
         self._unnamed = unnamed
         await asyncio.to_thread(
