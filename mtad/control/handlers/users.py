@@ -212,10 +212,10 @@ async def user_import(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
         try:
             if not problem:
                 name = admin.users.qualify(entry.name)
-                if admin.users.get(name) is not None or name in seen:
+                if admin.users.get(name) is not None or name.casefold() in seen:
                     result = "exists"
                 else:
-                    seen.add(name)
+                    seen.add(name.casefold())
                     if not dry_run:
                         await admin.users.add_imported(name, entry.secret)
                     result = "would be added" if dry_run else "added"
