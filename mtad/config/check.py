@@ -9,6 +9,7 @@ from mtad.config.errors import Findings
 from mtad.config.places import SOCKET_PATH_MAX, Place
 from mtad.config.tree import Address, Config, Target
 
+RECIPIENTS_LEAST = 100  # RFC 5321 4.5.3.1.8
 NEEDS_CERTIFICATE = ("submission", "submissions")
 
 
@@ -19,6 +20,7 @@ def check(config: Config, place: Place, findings: Findings, *, defaulted: bool, 
     _certificate(config, findings, now)
     _listeners(config, findings, defaulted=defaulted)
     _delivery(config, findings)
+    _limits(config, findings)
     _local(config, place, findings)
 
 
@@ -122,6 +124,11 @@ def _delivery(config: Config, findings: Findings) -> None:
             _smarthost(label, route.password_file, findings)
             if route.tls == "may" and route.to.scheme == "smtp" and not _loopback(route.to.host):
                 findings.error(f"{label}.tls", "would send the password unencrypted", 'use "verify" or "encrypt"')
+
+
+def _limits(config: Config, findings: Findings) -> None:
+    if config.limits.recipients < RECIPIENTS_LEAST:
+        findings.warn("limits.recipients", f"is less than the {RECIPIENTS_LEAST} that RFC 5321 promises everybody")
 
 
 def _smarthost(label: str, path: str, findings: Findings) -> None:

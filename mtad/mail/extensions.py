@@ -6,7 +6,6 @@ EHLO is built from it, and the parser of MAIL and RCPT knows only what it offers
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import NamedTuple
 
 BY_MIN_S = 10
@@ -71,9 +70,6 @@ EXTENSIONS = (
     Extension("AUTH", offered=lambda offers: offers.auth, value=lambda offers, _: " ".join(offers.auth)),  # RFC 4954
 )
 
-# RFC 4954 5: it may come from whoever passes a mail on, and need not be believed.
-_ALWAYS = frozenset({"AUTH"})
-
 
 def ehlo_lines(hostname: str, offers: Offers, now: float) -> bytes:
     """The whole reply to EHLO, in one piece."""
@@ -83,13 +79,12 @@ def ehlo_lines(hostname: str, offers: Offers, now: float) -> bytes:
     return "".join(lines).encode("utf-8", "replace")
 
 
-@lru_cache(maxsize=64)
-def mail_keywords(offers: Offers) -> frozenset[str]:
-    """The parameters of MAIL that this peer may use."""
-    return _ALWAYS.union(*(extension.mail for extension in EXTENSIONS if extension.offered(offers)))
+def _parameters(said: Callable[[Extension], tuple[str, ...]]) -> dict[str, Callable[[Offers], object]]:
+    """Parameter -> whether a peer may use it. Where two extensions bring one (BODY), both are for everybody."""
+    return {keyword: extension.offered for extension in reversed(EXTENSIONS) for keyword in said(extension)}
 
 
-@lru_cache(maxsize=64)
-def rcpt_keywords(offers: Offers) -> frozenset[str]:
-    """The parameters of RCPT that this peer may use."""
-    return frozenset().union(*(extension.rcpt for extension in EXTENSIONS if extension.offered(offers)))
+MAIL_PARAMETERS = _parameters(lambda extension: extension.mail)
+# RFC 4954 5: it may come from whoever passes a mail on, and need not be believed.
+MAIL_PARAMETERS["AUTH"] = lambda _: True
+RCPT_PARAMETERS = _parameters(lambda extension: extension.rcpt)

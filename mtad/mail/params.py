@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from mtad.mail.envelope import BodyType, ByMode
-from mtad.mail.extensions import BY_MIN_S, Offers, mail_keywords, rcpt_keywords
+from mtad.mail.extensions import BY_MIN_S, MAIL_PARAMETERS, RCPT_PARAMETERS, Offers
 from mtad.mail.reply import Refused, Reply
 
 ENVID_MAX = 100  # RFC 3461 4.4
@@ -90,10 +90,10 @@ def mail_params(text: str, offers: Offers, now: float) -> MailParams:
     """
     if not text:
         return _NO_MAIL_PARAMS
-    known = mail_keywords(offers)
     found: dict[str, Any] = {}
     for keyword, value in parse_params(text):
-        if keyword not in known:
+        offered = MAIL_PARAMETERS.get(keyword)
+        if offered is None or not offered(offers):
             raise _unknown(keyword)
         fields = _MAIL[keyword](value, offers, now)
         if not found.keys().isdisjoint(fields):
@@ -109,10 +109,10 @@ def rcpt_params(text: str, offers: Offers) -> RcptParams:
     """The parameters of RCPT, of those that are offered. Refused with 501 5.5.4 (malformed) or 555 5.5.4 (unknown)."""
     if not text:
         return _NO_RCPT_PARAMS
-    known = rcpt_keywords(offers)
     notify, orcpt = "", ""
     for keyword, value in parse_params(text):
-        if keyword not in known:
+        offered = RCPT_PARAMETERS.get(keyword)
+        if offered is None or not offered(offers):
             raise _unknown(keyword)
         if keyword == "NOTIFY":
             notify = _notify(value)

@@ -388,3 +388,20 @@ def test_no_file_breaks_the_loader(tmp_path_factory: pytest.TempPathFactory, oct
     (root / "garbage.toml").write_bytes(octets)
     with pytest.raises(ConfigErrors):
         load("", str(root / "garbage.toml"), {}, USER)
+
+
+@pytest.mark.parametrize(("value", "octets"), [("0", 0), ("998", 998), ('"1M"', 1 << 20), ("2048", 2048)])
+def test_line_length(read: Callable[..., Config], value: str, octets: int) -> None:
+    assert read(f"{MINIMAL}[limits]\nline_length = {value}\n").limits.line_length_bytes == octets
+
+
+@pytest.mark.parametrize("value", ["997", "-1", '"x"', "true"])
+def test_a_line_length_that_would_refuse_any_mail(read: Callable[..., Config], value: str) -> None:
+    assert problems(read, f"{MINIMAL}[limits]\nline_length = {value}\n")
+
+
+def test_fewer_recipients_than_every_sender_may_count_on_are_odd(read: Callable[..., Config]) -> None:
+    assert any("limits.recipients" in warning for warning in read(f"{MINIMAL}[limits]\nrecipients = 99\n").warnings)
+    assert not any(
+        "limits.recipients" in warning for warning in read(f"{MINIMAL}[limits]\nrecipients = 100\n").warnings
+    )

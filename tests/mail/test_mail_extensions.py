@@ -1,6 +1,6 @@
 import pytest
 
-from mtad.mail.extensions import EXTENSIONS, Offers, ehlo_lines, mail_keywords, rcpt_keywords
+from mtad.mail.extensions import EXTENSIONS, MAIL_PARAMETERS, RCPT_PARAMETERS, Offers, ehlo_lines
 from mtad.mail.params import _MAIL
 
 NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
@@ -46,6 +46,9 @@ def test_who_is_offered_what(offers: Offers, there: set[str], absent: set[str]) 
 
 
 def test_each_parameter_is_understood_exactly_where_its_extension_is_offered() -> None:
-    assert mail_keywords(EVERYTHING) == _MAIL.keys()
-    assert rcpt_keywords(EVERYTHING) == {"NOTIFY", "ORCPT"}
-    assert mail_keywords(EVERYTHING) - mail_keywords(Offers()) == {"REQUIRETLS", "HOLDFOR", "HOLDUNTIL", "BY"}
+    assert MAIL_PARAMETERS.keys() == _MAIL.keys()
+    assert RCPT_PARAMETERS.keys() == {"NOTIFY", "ORCPT"}
+    assert {keyword for keyword, offered in MAIL_PARAMETERS.items() if not offered(Offers())} == {
+        "REQUIRETLS", "HOLDFOR", "HOLDUNTIL", "BY"
+    }  # fmt: skip
+    assert all(offered(EVERYTHING) for offered in [*MAIL_PARAMETERS.values(), *RCPT_PARAMETERS.values()])
