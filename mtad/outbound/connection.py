@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import cast
 
 from mtad.mail.data import DotStuffer, dot_stuff, end_of_data
-from mtad.mail.dialogue import Dialogue, Want
+from mtad.mail.dialogue import Dialogue
 from mtad.mail.envelope import Content
+from mtad.mail.opening import Want
 from mtad.mail.reply import LOCAL_ERROR, Reply
 
 CHUNK = 65536

@@ -12,8 +12,9 @@ from itertools import chain
 from mtad.config import Config
 from mtad.mail.commands import limit, takes_binary
 from mtad.mail.data import is_text
-from mtad.mail.dialogue import Credentials, Dialogue, TlsPolicy, Want
+from mtad.mail.dialogue import Dialogue
 from mtad.mail.envelope import Content, Envelope
+from mtad.mail.opening import Credentials, TlsPolicy, Want
 from mtad.mail.reply import LOCAL_ERROR, Refused, Reply
 from mtad.outbound.connection import Connection, Timeouts, read_chunk
 from mtad.outbound.route import Host, Remote, listens, loopback

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtad.mail.dialogue import Credentials, Dialogue, Want
+from mtad.mail.dialogue import Dialogue
 from mtad.mail.envelope import Envelope, Rcpt
+from mtad.mail.opening import Credentials, Want
 from mtad.mail.reply import Reply
 
 BODY = b"<the mail>"
