@@ -1,12 +1,14 @@
 """mtactl user ...: what the operator types and reads."""
 
 import json
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Run
 from control_daemon import Daemon
 
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 HASH = "{SHA256}Xd/C008MH4nAjKOAu5URtczuJ3GFdtoycHLduFX03Hw="
 
 
