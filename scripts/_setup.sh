@@ -45,6 +45,8 @@ opendkim opendkim
 opendkim-tools opendkim-testmsg
 mandoc mandoc
 msmtp msmtp
+openssl openssl
+fail2ban fail2ban-regex
 strace strace
 iproute2 ip
 util-linux unshare
@@ -52,6 +54,7 @@ systemd systemd-analyze
 hyperfine hyperfine
 EOF
     [ -e /usr/lib/dovecot/lmtp ] || missing+=(dovecot-lmtpd)
+    compgen -G '/usr/lib/*/sasl2/libscram.so' >/dev/null || missing+=(libsasl2-modules) # Postfix signs in with it
     if command -v perl >/dev/null; then
         perl -MNet::SSLeay -e1 2>/dev/null || missing+=(libnet-ssleay-perl)
         perl -MIO::Socket::SSL -e1 2>/dev/null || missing+=(libio-socket-ssl-perl)
