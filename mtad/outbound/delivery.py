@@ -138,8 +138,8 @@ class Delivery:
         safe = message.requiretls and all(host.port == 0 for host in plan.hosts)  # it does not leave this machine
         if message.requiretls and message.sender and not safe:
             plan = replace(plan, tls="verify")  # RFC 8689 4.2.1
-        elif message.tls_optional and not message.requiretls and not plan.user and plan.scheme != "smtps":
-            plan = replace(plan, tls="may")  # 4.2.2; a password is never worth it
+        elif _may_do_without_tls(message) and not plan.user and plan.scheme != "smtps":
+            plan = replace(plan, tls="may")  # a password is never worth it
         said: list[Said | None] = [None] * len(job.recipients)
         pending = list(range(len(job.recipients)))
         verdicts = 0
@@ -205,6 +205,11 @@ class Delivery:
 
     async def _addresses(self, host: str) -> Found:
         return route.literal(host) or await _tried(self._resolver.addresses, host)
+
+
+def _may_do_without_tls(message: Message) -> bool:
+    """RFC 8689 4.2.2, for mail of our own house: a stranger's header opens no route of ours."""
+    return message.tls_optional and not message.requiretls and message.peer.source != "smtp"
 
 
 async def _tried(ask: Callable[[str], Awaitable[tuple[str, ...]]], host: str) -> Found:

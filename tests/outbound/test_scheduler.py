@@ -85,11 +85,13 @@ class House:
         )
         return self.scheduler
 
-    async def put(self, *to: str, sender="a@x.test", body=BODY, expires_s=86400.0, notify="", age_s=0.0, **more) -> str:
+    async def put(
+        self, *to: str, sender="a@x.test", body=BODY, expires_s=86400.0, notify="", age_s=0.0, source="smtp", **more
+    ) -> str:
         name = self.ids.new()
         now = self.clock() - age_s
         size = len(HEAD) + (len(body) if isinstance(body, bytes) else os.path.getsize(body))
-        message = Message(name, sender, size, now, now + expires_s, From("smtp"), header_id="<m@x.test>", **more)
+        message = Message(name, sender, size, now, now + expires_s, From(source), header_id="<m@x.test>", **more)
         recipients = tuple(
             Recipient(name, n, address, address, address.rpartition("@")[2], next_at=now, notify=notify)
             for n, address in enumerate(to, 1)
@@ -391,12 +393,15 @@ async def test_requiretls_ends_at_a_socket_of_this_machine(tmp_path):
     assert "REQUIRETLS" not in peer.mails[0].sender
 
 
-@pytest.mark.parametrize(("optional", "requiretls", "state"), [(True, False, State.DONE), (False, False, State.READY)])
-async def test_tls_required_no_makes_tls_optional(tmp_path, optional, requiretls, state):
+@pytest.mark.parametrize(
+    ("optional", "source", "state"),
+    [(True, "local", State.DONE), (False, "local", State.READY), (True, "smtp", State.READY)],
+)
+async def test_tls_required_no_makes_tls_optional_but_not_for_a_stranger(tmp_path, optional, source, state):
     async with serving(Peer()) as peer:
         routes = (RouteRule("*", Target("smtp", "127.0.0.1", peer.port), tls="encrypt"),)
         async with house(tmp_path, routes=routes) as made, running(made):
-            name = await made.put("b@y.test", tls_optional=optional)
+            name = await made.put("b@y.test", tls_optional=optional, source=source)
             made.scheduler.wake()
             [row] = await made.settled(name)
             assert row.state == state
