@@ -192,8 +192,8 @@ class Daemon:
 def varlink(path: str, method: str, parameters: Mapping[str, Any] | None = None, **more: Any) -> list[dict[str, Any]]:
     """All replies to one call: a varlink client in a few lines, written from its specification alone."""
     with socket.socket(socket.AF_UNIX) as link:
+        link.connect(path)  # before there is a timeout: with one, a full backlog is an error instead of a wait
         link.settimeout(10)
-        link.connect(path)
         link.sendall(json.dumps({"method": method, "parameters": parameters or {}, **more}).encode() + b"\0")
         replies, pending = [], b""
         while True:
