@@ -24,26 +24,12 @@ from mtactl.errors import (
     Unreachable,
 )
 from mtad import __version__
-from mtad.control.operations import OPERATIONS, Effect, Kind, Operation, Param, UsageError, check, conditions
+from mtad.control.operation import Effect, Kind, Operation, Param, UsageError, check, conditions
+from mtad.control.operations import GROUPS, OPERATIONS
 
 PASSWORD_LINE_MAX = 4096
 LINES_AT_ONCE = 200  # of a file in one request: even the longest fit
 
-_GROUPS = {
-    "queue": "See and change what is in the queue",
-    "dkim": "Signing keys",
-    "tls": "Certificates of the listeners",
-    "user": "Who may submit mail",
-    "user app-password": "Passwords for single programs of a user",
-    "user certificate": "Client certificates of a user",
-    "alias": "Aliases",
-    "maildrop": "Mail that was submitted while the daemon was down",
-    "config": "Settings",
-    "backup": "Backups",
-    "block": "Who is kept out",
-    "session": "Who is connected",
-    "limit": "Limits of clients and users, and what counts against them",
-}
 _METAVARS: Mapping[Kind, str] = {
     "count": "N",
     "duration": "AGE",
@@ -142,7 +128,7 @@ def tree() -> Tree:
     for name, verbs in groups.items():
         outer, _, inner = name.rpartition(" ")
         into = groups[outer] if outer else words
-        into[inner] = (_GROUPS[name], partial(Tree, inner, verbs, help=f"{_GROUPS[name]}."))
+        into[inner] = (GROUPS[name], partial(Tree, inner, verbs, help=f"{GROUPS[name]}."))
     words["init"] = ("Write a first configuration", _local("init"))
     words["completion"] = ("Print the completion script of a shell", _local("completion"))
     return Tree(

@@ -16,7 +16,7 @@ from mtad.config import Config, ConfigErrors
 from mtad.config.load import load
 from mtad.config.places import locate
 from mtad.control.admin import Admin, AdminStore, Caller, Failed
-from mtad.control.operations import Access, Operation, UsageError
+from mtad.control.operation import Access, Operation, UsageError
 from mtad.control.run import perform
 from mtad.control.wire import ERRORS
 from mtad.dkim.keys import Keys

@@ -32,7 +32,15 @@ IMPURE = """
 IMPURE_CALLS = frozenset({"open", "print", "input", "exec", "eval", "now", "today", "utcnow", "getfqdn"})
 
 # What mtactl may load before it knows what to do.
-LIGHT = ("mtad", "mtad.mail", "mtad.control", "mtad.control.operations", "mtad.control.wire")
+LIGHT = (
+    "mtad",
+    "mtad.mail",
+    "mtad.control",
+    "mtad.control.operation",
+    "mtad.control.operations",
+    "mtad.control.tables",
+    "mtad.control.wire",
+)
 STARTS = ("mtactl.cli", "mtactl.sendmail")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from mtad.accounts.blocks import Blocks, BlockStore
 from mtad.accounts.users import Users, UserStore
 from mtad.config import Config
-from mtad.control.operations import Access
+from mtad.control.operation import Access
 from mtad.dkim.keys import Keys
 from mtad.events import Events
 from mtad.mail.envelope import Clock

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from mtad.control.operations import OPERATIONS, Kind, Operation, Param
+from mtad.control.operation import Kind, Operation, Param
+from mtad.control.operations import OPERATIONS
 from mtad.control.wire import ERRORS, INTERFACE, SERVICE, method_name
 
 _TYPES: dict[Kind, str] = {"flag": "bool", "count": "int"}  # all others are text

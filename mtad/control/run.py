@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 from mtad.control.admin import Admin, Args, Failed, Row
 from mtad.control.handlers import HANDLERS
-from mtad.control.operations import Access, Operation, check
+from mtad.control.operation import Access, Operation, check
 from mtad.queue.store import StoreError
 
 

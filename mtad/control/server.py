@@ -14,7 +14,7 @@ from dataclasses import replace
 from mtad import __version__
 from mtad.control import idl, wire
 from mtad.control.admin import Admin, Caller, Failed
-from mtad.control.operations import Access, Operation, UsageError
+from mtad.control.operation import Access, Operation, UsageError
 from mtad.control.run import perform
 from mtad.mail.text import clean
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from mtad.control.operations import BY_NAME, Operation
+from mtad.control.operation import Operation
+from mtad.control.operations import BY_NAME
 
 INTERFACE = "io.mtad"
 SERVICE = "org.varlink.service"

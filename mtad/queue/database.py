@@ -126,8 +126,10 @@ def _migrate(connection: sqlite3.Connection, paths: Paths, *, write: bool) -> No
         )
     if version < known and not write:
         raise StoreError(f"{paths.database} is of an older mtad (schema {version} of {known}): start mtad once")
-    for number in range(version + 1, known + 1):
-        with open(steps[number], encoding="utf-8") as file:
+    for number, path in sorted(steps.items()):
+        if number <= version:
+            continue
+        with open(path, encoding="utf-8") as file:
             script = file.read()
         try:
             connection.executescript(

@@ -11,10 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Run
+from cli_run import Run
 from control_daemon import Daemon, make_config
 
-from mtad.control.operations import OPERATIONS, Operation
+from mtad.control.operation import Operation
+from mtad.control.operations import OPERATIONS
 from mtad.mail.reply import Reply
 
 LATER = Reply(451, "4.7.1", "try later", host="mx.b.test", stage="rcpt")

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtactl import render
-from mtad.control.operations import BY_NAME, OPERATIONS, Operation
+from mtactl import render, table
+from mtactl import words as spoken
+from mtad.control.operation import Operation
+from mtad.control.operations import BY_NAME, OPERATIONS
 
 
 @pytest.mark.parametrize(
@@ -16,7 +18,7 @@ from mtad.control.operations import BY_NAME, OPERATIONS, Operation
     [(-5, "0s"), (0, "0s"), (59.9, "59s"), (60, "1m"), (3599, "59m"), (7200, "2h"), (86400, "24h"), (2 * 86400, "2d")],
 )
 def test_age(seconds: float, words: str) -> None:
-    assert render.age(seconds) == words
+    assert spoken.age(seconds) == words
 
 
 @pytest.mark.parametrize(
@@ -25,12 +27,12 @@ def test_age(seconds: float, words: str) -> None:
      (50 << 20, "50M"), (3 << 30, "3.0G"), (1 << 60, "1.0E")],
 )  # fmt: skip
 def test_size(octets: int, words: str) -> None:
-    assert render.size(octets) == words
+    assert spoken.size(octets) == words
 
 
 @given(st.integers(0, 1 << 62))
 def test_a_size_is_short(octets: int) -> None:
-    assert len(render.size(octets)) <= 5
+    assert len(spoken.size(octets)) <= 5
 
 
 def message(text: str, n: int = 1) -> dict[str, object]:
@@ -96,7 +98,7 @@ def test_columns_stay_aligned_when_many_rows_stream() -> None:
     first_write: list[int] = []
     out = Out()
     render.show(BY_NAME["queue.list"], stream(), "text", out)
-    assert first_write[0] <= render.PAGE + 2  # a long list begins before it has ended
+    assert first_write[0] <= table.PAGE + 2  # a long list begins before it has ended
     lines = out.getvalue().splitlines()
     assert len(lines) == 1001
     assert {line.index("deferred") for line in lines[1:]} == {lines[0].index("STATE")}

@@ -13,7 +13,8 @@ import pytest
 from control_daemon import Daemon, varlink
 from test_control_server import NOBODY, alive, as_nobody, call_as, raw
 
-from mtad.control.operations import OPERATIONS, Access
+from mtad.control.operation import Access
+from mtad.control.operations import OPERATIONS
 from mtad.control.wire import FRAME_MAX_BYTES, method_name
 
 

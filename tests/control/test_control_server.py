@@ -16,7 +16,8 @@ import pytest
 from control_daemon import Bench, Daemon, make_config, varlink
 
 from mtad.control.idl import description
-from mtad.control.operations import OPERATIONS, Access, Operation
+from mtad.control.operation import Access, Operation
+from mtad.control.operations import OPERATIONS
 from mtad.control.server import ControlServer
 from mtad.control.wire import FRAME_MAX_BYTES, method_name
 

@@ -14,7 +14,8 @@ from mtad.config import Address, RouteRule, Target
 from mtad.control.admin import Caller, Failed
 from mtad.control.handlers.daemon import settings, target, toml
 from mtad.control.handlers.queue import words
-from mtad.control.operations import BY_NAME, Access, check
+from mtad.control.operation import Access, check
+from mtad.control.operations import BY_NAME
 from mtad.control.run import perform
 from mtad.mail.envelope import State
 from mtad.mail.reply import Reply
@@ -240,7 +241,7 @@ async def test_show_finished_mail(operator: Operator) -> None:
     ],
 )
 async def test_refusals(operator: Operator, name: str, given: dict[str, Any], error: str) -> None:
-    from mtad.control.operations import UsageError
+    from mtad.control.operation import UsageError
 
     with pytest.raises((Failed, UsageError)) as caught:
         await operator.call(name, **given)

@@ -8,7 +8,7 @@ import pytest
 from test_handlers import Operator
 
 from mtad.control.admin import Failed
-from mtad.control.operations import UsageError
+from mtad.control.operation import UsageError
 
 
 @pytest.fixture

@@ -9,10 +9,8 @@ import peer_knot
 import peer_postfix
 import pytest
 from peer_knot import Knot
-from peer_mtad import Mtad
+from peer_mtad import Make, Mtad
 from peer_postfix import Postfix
-
-Make = Callable[..., Mtad]
 
 
 @pytest.fixture

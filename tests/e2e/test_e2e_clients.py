@@ -7,12 +7,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import Make
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from peer_mtad import Mtad
+from peer_mtad import Make, Mtad
 from peer_postfix import Postfix, missing
 from peer_process import program, wait_for
 

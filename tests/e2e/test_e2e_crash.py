@@ -5,8 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import Make
-from peer_mtad import BIN, REPOSITORY, Mtad
+from peer_mtad import BIN, REPOSITORY, Make, Mtad
 from peer_postfix import Postfix
 
 MAIL = b"From: alice@example.test\nSubject: once\n\ntext\n"

@@ -9,10 +9,9 @@ from pathlib import Path
 import dkim
 import peer_opendkim
 import pytest
-from conftest import Make
 from peer_dovecot import Dovecot
 from peer_knot import Knot, txt
-from peer_mtad import Mtad
+from peer_mtad import Make, Mtad
 from peer_postfix import Postfix
 from peer_process import wait_for
 

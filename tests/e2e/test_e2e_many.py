@@ -1,6 +1,6 @@
 """What sendmail took while nobody was there does not stop at the limits that strangers have."""
 
-from conftest import Make
+from peer_mtad import Make
 from peer_process import wait_for
 
 MAIL = b"Subject: many\n\ntext\n"

@@ -8,8 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import Make
-from peer_mtad import BIN, REPOSITORY, Mtad
+from peer_mtad import BIN, REPOSITORY, Make, Mtad
 from peer_postfix import Postfix, missing
 from peer_process import wait_for
 

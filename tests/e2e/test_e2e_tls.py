@@ -11,12 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Make
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from peer_mtad import REPOSITORY, Mtad
+from peer_mtad import REPOSITORY, Make, Mtad
 from peer_process import Process, wait_for
 
 SETTINGS = """\

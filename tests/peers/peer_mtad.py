@@ -3,7 +3,7 @@
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +108,7 @@ class Mtad:
         new = self.root / "mail" / local / "new"
         wait_for(f"{count} mails for {local}", lambda: len(list(new.glob("*"))) >= count)
         return [path.read_bytes() for path in sorted(new.iterdir())]
+
+
+Make = Callable[..., Mtad]
+"""The type of the fixture that starts hosts with the settings of a test."""

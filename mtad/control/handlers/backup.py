@@ -5,10 +5,10 @@ import contextlib
 import os
 import tarfile
 import tempfile
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
 
 from mtad.config import Paths
-from mtad.control.admin import Admin, Args, Failed, Row
+from mtad.control.admin import Admin, Args, Failed, Handler, Row
 
 
 async def backup_create(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
@@ -67,3 +67,8 @@ def _members(database: str, paths: Paths) -> Iterator[tuple[str, str]]:
             for entry in sorted(entries):
                 source = f"{folder}/{entry}"
                 yield f"{name}/{os.path.relpath(source, top)}", source
+
+
+HANDLERS: Mapping[str, Handler] = {
+    "backup.create": backup_create,
+}

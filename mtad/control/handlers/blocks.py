@@ -1,9 +1,9 @@
 """Who is kept out: the operator's blocks, and those the daemon made itself."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 
 from mtad.accounts.blocks import Block, BlockError
-from mtad.control.admin import Admin, Args, Failed, Row
+from mtad.control.admin import Admin, Args, Failed, Handler, Row
 
 
 def _row(block: Block) -> Row:
@@ -43,3 +43,10 @@ async def block_remove(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
         raise Failed("NotFound", f"there is no block of {args['value']}; `mtactl block list` shows them")
     admin.events.operator(str(admin.caller), "block.remove", block.value, args["reason"] or "", 1)
     yield _row(block)
+
+
+HANDLERS: Mapping[str, Handler] = {
+    "block.list": block_list,
+    "block.add": block_add,
+    "block.remove": block_remove,
+}

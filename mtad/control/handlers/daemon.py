@@ -1,13 +1,13 @@
 """The daemon itself: how it is, its settings, its aliases, its maildrop."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 
 from mtad.accounts.aliases import load_aliases
 from mtad.config import Config, ConfigErrors
 from mtad.config.keys import KEYS, REPEATED
 from mtad.config.tree import Address, Target
-from mtad.control.admin import Admin, Args, Failed, Row
+from mtad.control.admin import Admin, Args, Failed, Handler, Row
 from mtad.control.handlers.rows import counts
 
 WAITING_MAX = 5  # domains named by `status`; `queue stats` has more
@@ -133,3 +133,12 @@ def _size(octets: int) -> str:
         if octets >= length and octets % length == 0:
             return f"{octets // length}{unit}"
     return str(octets)
+
+
+HANDLERS: Mapping[str, Handler] = {
+    "status": status,
+    "reload": reload,
+    "alias.check": alias_check,
+    "maildrop.drain": maildrop_drain,
+    "config.show": config_show,
+}

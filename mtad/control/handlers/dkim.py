@@ -1,9 +1,9 @@
 """Signing keys: make, list, and say what to publish."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 
-from mtad.control.admin import Admin, Args, Failed, Row
+from mtad.control.admin import Admin, Args, Failed, Handler, Row
 from mtad.dkim.keys import DkimKeyError, KeyFile
 from mtad.mail import address as addresses
 
@@ -55,3 +55,10 @@ async def dkim_show(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
         raise Failed("NotFound", f"{domain} has no key{f' at selector {selector}' if selector else ''}")
     for key in found:
         yield _row(key)
+
+
+HANDLERS: Mapping[str, Handler] = {
+    "dkim.generate": dkim_generate,
+    "dkim.list": dkim_list,
+    "dkim.show": dkim_show,
+}

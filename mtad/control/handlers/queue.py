@@ -1,12 +1,12 @@
 """The queue verbs: look, and change what a selector means."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from mtad.control.admin import Admin, Args, Failed, Row
+from mtad.control.admin import Admin, Args, Failed, Handler, Row
 from mtad.control.handlers import rows
-from mtad.control.operations import SELECTOR, Access
+from mtad.control.operation import SELECTOR, Access
 from mtad.control.values import ITEMS_MAX
 from mtad.mail import address as addresses
 from mtad.mail.envelope import State
@@ -226,3 +226,17 @@ async def _change(
     if changed:
         admin.app.wake()
     yield {"changed": changed}
+
+
+HANDLERS: Mapping[str, Handler] = {
+    "queue.list": queue_list,
+    "queue.show": queue_show,
+    "queue.flush": queue_flush,
+    "queue.hold": queue_hold,
+    "queue.release": queue_release,
+    "queue.retry": queue_retry,
+    "queue.purge": queue_purge,
+    "queue.restore": queue_restore,
+    "queue.stats": queue_stats,
+    "queue.mailq": queue_mailq,
+}

@@ -1,11 +1,11 @@
 """Who is connected, and what counts for whom."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from mtad.accounts.blocks import Block, BlockError, canonical
-from mtad.control.admin import Admin, Args, Failed, Row
+from mtad.control.admin import Admin, Args, Failed, Handler, Row
 
 if TYPE_CHECKING:
     from mtad.inbound.guard import Usage
@@ -85,3 +85,10 @@ def _blocked(block: Block) -> Row:
         "setting": f"block {block.value}",
         "expires": int(block.until_at) if block.temporary else None,
     }
+
+
+HANDLERS: Mapping[str, Handler] = {
+    "session.list": session_list,
+    "session.close": session_close,
+    "limit.show": limit_show,
+}

@@ -1,9 +1,9 @@
 """Certificates: which are in use, and reading them again."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 
 from mtad.config import ConfigErrors
-from mtad.control.admin import Admin, Args, Failed, Row
+from mtad.control.admin import Admin, Args, Failed, Handler, Row
 from mtad.tls.certificates import Certificate
 
 
@@ -29,3 +29,9 @@ def _row(certificate: Certificate) -> Row:
         "names": list(certificate.names),
         "expires": int(certificate.expires_at),
     }
+
+
+HANDLERS: Mapping[str, Handler] = {
+    "tls.show": tls_show,
+    "tls.reload": tls_reload,
+}

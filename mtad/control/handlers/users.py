@@ -1,6 +1,6 @@
 """Accounts. Passwords come in a frame, never in argv, and go nowhere but into the user store."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +8,7 @@ from mtad.accounts import imported
 from mtad.accounts.passwords import PasswordError
 from mtad.accounts.profile import CERTIFICATES_MAX, SENDERS_MAX, Profile
 from mtad.accounts.users import StoredUser, UserError
-from mtad.control.admin import Admin, Args, Failed, Row
+from mtad.control.admin import Admin, Args, Failed, Handler, Row
 from mtad.control.values import DEFAULT
 from mtad.inbound import quota
 from mtad.mail import address as addresses
@@ -269,3 +269,24 @@ def _known(admin: Admin, name: str) -> StoredUser:
     if user is None:
         raise Failed("NotFound", f"there is no user {name}")
     return user
+
+
+HANDLERS: Mapping[str, Handler] = {
+    "user.add": user_add,
+    "user.list": user_list,
+    "user.remove": user_remove,
+    "user.passwd": user_passwd,
+    "user.show": user_show,
+    "user.verify": user_verify,
+    "user.disable": user_disable,
+    "user.enable": user_enable,
+    "user.grant": user_grant,
+    "user.revoke": user_revoke,
+    "user.limit": user_limit,
+    "user.app_password.add": user_app_password_add,
+    "user.app_password.list": user_app_password_list,
+    "user.app_password.remove": user_app_password_remove,
+    "user.certificate.add": user_certificate_add,
+    "user.certificate.remove": user_certificate_remove,
+    "user.import": user_import,
+}

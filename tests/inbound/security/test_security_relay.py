@@ -8,7 +8,8 @@ from inbound_house import House
 from security_rows import prove
 from security_target import Ours, Target, hold, plain
 
-from mtad.control.operations import BY_NAME, UsageError, check
+from mtad.control.operation import UsageError, check
+from mtad.control.operations import BY_NAME
 from mtad.queue.store import Selector
 
 # How one asks a server to carry mail elsewhere: L is ours.

@@ -1,0 +1,104 @@
+"""Columns of text: streamed into a pipe, a table of rich on a terminal, by tabulate where a format is asked for.
+
+rich and tabulate are heavy, so they are imported where they are used.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import TextIO
+
+from mtactl.fit import cut, fit
+from mtactl.words import Row
+from mtad.mail.text import clean
+
+PAGE = 200  # rows that are looked at for the width of the columns; also the most that rich gets
+WIDTH_MIN = 40
+CELL_MAX = 200
+FORMATS = ("plain", "simple", "grid", "rounded_grid", "github", "pipe", "orgtbl", "rst", "html", "latex", "tsv")
+
+_COLOURS = {"deferred": "yellow", "held": "magenta", "failed": "red", "active": "green", "trashed": "dim"}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    title: str
+    cell: Callable[[Row, float], object]  # of a row, now
+    right: bool = False
+
+
+def table(columns: Sequence[Column], rows: Iterable[Row], out: TextIO, now: float) -> None:
+    """Aligned columns. The first page sets the widths, so that any number of rows streams through."""
+    if not columns:
+        return
+    lines = (_cells(columns, row, now) for row in rows)
+    first = list(islice(lines, PAGE + 1))
+    if not first:
+        return
+    width = width_of(out)
+    titles = [column.title for column in columns]
+    widths = [max(map(len, cells)) for cells in zip(titles, *first, strict=True)]
+    if out.isatty():
+        plan = fit(titles, widths, width)
+        columns, widths = [columns[index] for index, _ in plan], [wide for _, wide in plan]
+        fitted: Iterator[list[str]] = (
+            [cut(cells[index], wide) for index, wide in plan] for cells in chain([titles], first, lines)
+        )
+        if len(first) <= PAGE:
+            _rich(columns, list(fitted), out, width)
+            return
+    else:
+        fitted = chain([titles], first, lines)
+    for cells in fitted:
+        fields = [
+            cell.rjust(wide) if column.right else cell.ljust(wide)
+            for cell, wide, column in zip(cells, widths, columns, strict=True)
+        ]
+        line = "  ".join(fields).rstrip()
+        out.write(f"{line if len(line) <= width else line[: width - 3] + '...'}\n")
+
+
+def named(columns: Sequence[Column], rows: Iterable[Row], style: str, out: TextIO, now: float) -> None:
+    from tabulate import tabulate
+
+    lines = [_cells(columns, row, now) for row in rows]
+    # Look-alikes stay what they are: a queue id "1e5" is no number.
+    out.write(tabulate(lines, [column.title for column in columns], tablefmt=style, disable_numparse=True) + "\n")
+
+
+def _cells(columns: Sequence[Column], row: Row, now: float) -> list[str]:
+    return [clean(str(column.cell(row, now)), CELL_MAX) for column in columns]
+
+
+def width_of(out: TextIO) -> int:
+    """COLUMNS, or the terminal's width; a pipe has no end."""
+    given = os.environ.get("COLUMNS", "")
+    if given.isdigit() and int(given) > 0:
+        return max(int(given), WIDTH_MIN)
+    if out.isatty():
+        try:
+            return max(os.get_terminal_size(out.fileno()).columns, WIDTH_MIN)
+        except OSError:
+            return 80
+    return sys.maxsize
+
+
+def _rich(columns: Sequence[Column], lines: Sequence[Sequence[str]], out: TextIO, width: int) -> None:
+    """The lines, their titles first, in colour."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        # A setting is shown in full.
+        wraps = column.title == "VALUE"
+        table.add_column(
+            Text(column.title), justify="right" if column.right else "left", no_wrap=not wraps, overflow="fold"
+        )
+    for cells in lines[1:]:
+        # Text, never markup: a remote's "[red]" is three letters in brackets.
+        table.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in cells))
+    Console(file=out, highlight=False, markup=False, emoji=False, width=width).print(table)

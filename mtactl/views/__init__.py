@@ -1,0 +1,40 @@
+"""How the rows of each operation look, a module for each group of verbs; loaded when a row of it is shown."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+
+from mtactl.table import Column
+from mtactl.words import Row
+
+_MODULES = {
+    "queue": "queue",
+    "user": "user",
+    "dkim": "dkim",
+    "tls": "tls",
+    "block": "guard",
+    "session": "guard",
+    "limit": "guard",
+    "config": "daemon",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What is not given follows from the operation's row: a card of all its members, columns of the same names."""
+
+    columns: tuple[Column, ...] = ()
+    card: Callable[[Row, float], Iterator[str]] | None = None  # the lines of one row, now
+    past: str = ""  # of a verb that counts: "3 recipients held"
+
+
+PLAIN = View()
+
+
+def view(operation: str) -> View:
+    """The view of an operation, by its name."""
+    group = operation.partition(".")[0]
+    if group not in _MODULES:
+        return PLAIN
+    views: Mapping[str, View] = import_module(f"mtactl.views.{_MODULES[group]}").VIEWS
+    return views.get(operation, PLAIN)

@@ -1,0 +1,79 @@
+"""Accounts."""
+
+from collections.abc import Iterator, Mapping
+
+from mtactl.table import Column
+from mtactl.views import View
+from mtactl.words import Row, lines, moment, pairs
+from mtad.mail.text import clean
+
+
+def _user(row: Row, now: float) -> Iterator[str]:
+    facts = [
+        ("name", row["name"]),
+        ("added", moment(row["created"])),
+        ("disabled", row["disabled"]),
+        ("receives only", "yes" if row["receive_only"] else ""),
+        ("password", f"{row['scheme']}{', SCRAM' if row['scram'] else ''}"),
+        ("messages", f"{row['messages']} of {row['messages_per_day'] or 'any number'} within 24 hours"),
+        ("new recipients", f"{row['new_recipients']} of {row['new_recipients_per_day'] or 'any number'}"),
+        *lines("also sends as", row["senders"]),
+        *lines("certificates", row["certificates"]),
+        *lines("app passwords", [f"{one['label']} (used {moment(one['used'])})" for one in row["app_passwords"]]),
+    ]
+    yield from pairs([(name, value) for name, value in facts if value])
+
+
+def _says(template: str) -> View:
+    """One sentence of the members of the row."""
+    return View(card=lambda row, now: iter([clean(template.format(**row), 2000)]))
+
+
+def _removed(row: Row, now: float) -> Iterator[str]:
+    yield f"{row['name']} {'would be' if 'would_change' in row else 'is'} removed"
+
+
+def _senders(row: Row, now: float) -> Iterator[str]:
+    yield f"{clean(row['name'])} may also send as: {clean(', '.join(row['senders']) or '-', 2000)}"
+
+
+def _app_password(row: Row, now: float) -> Iterator[str]:
+    yield str(row["password"])
+
+
+VIEWS: Mapping[str, View] = {
+    "user.list": View(
+        (
+            Column("NAME", lambda row, now: row["name"]),
+            Column("ADDED", lambda row, now: moment(row["created"])),
+            Column("DISABLED", lambda row, now: row["disabled"]),
+        )
+    ),
+    "user.show": View(card=_user),
+    "user.add": _says("{name}: added"),
+    "user.passwd": _says("{name}: password changed"),
+    "user.verify": _says("{name}: the password is right"),
+    "user.disable": _says("{name}: disabled"),
+    "user.enable": _says("{name}: enabled"),
+    "user.remove": View(card=_removed),
+    "user.grant": View(card=_senders),
+    "user.revoke": View(card=_senders),
+    "user.app_password.add": View(card=_app_password),
+    "user.app_password.list": View(
+        (
+            Column("LABEL", lambda row, now: row["label"]),
+            Column("ADDED", lambda row, now: moment(row["created"])),
+            Column("USED", lambda row, now: moment(row["used"])),
+        )
+    ),
+    "user.app_password.remove": _says("{name}: app password {label} removed"),
+    "user.import": View(
+        (
+            Column("LINE", lambda row, now: row["line"], right=True),
+            Column("NAME", lambda row, now: row["name"]),
+            Column("RESULT", lambda row, now: row["result"]),
+            Column("PROBLEM", lambda row, now: row["problem"]),
+        ),
+        past="added",
+    ),
+}

@@ -1,0 +1,86 @@
+"""Values -> words: ages, moments, sizes, and the aligned pairs of a card. Everything remote is made safe here."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mtad.mail.text import clean
+
+Row = Mapping[str, Any]
+
+_TITLES = {"uptime_s": "uptime", "size_bytes": "size"}
+_SENTENCES = {"notes", "problems"}
+
+
+def age(seconds: float) -> str:
+    """ "45s" "12m" "3h" "6d"."""
+    seconds = max(seconds, 0.0)
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length * (2 if unit == "d" else 1):
+            return f"{int(seconds // length)}{unit}"
+    return f"{int(seconds)}s"
+
+
+def moment(at: float | None) -> str:
+    """Local time, "2026-11-22 08:05"; "-" for none."""
+    return "-" if at is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
+
+
+def size(octets: int) -> str:
+    """ "812" "4.1k" "12M"."""
+    if octets < 1024:
+        return str(octets)
+    for unit in "kMGTPE":
+        octets_f = octets / 1024
+        if octets_f < 9.95:
+            return f"{octets_f:.1f}{unit}"
+        if octets_f < 1023.5 or unit == "E":
+            return f"{octets_f:.0f}{unit}"
+        octets = int(octets_f)
+    return str(octets)
+
+
+def plain(value: object) -> str:
+    match value:
+        case None | "":
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case list():
+            return ", ".join(plain(one) for one in value) or "-"
+        case dict():
+            return " ".join(plain(one) for one in value.values())
+        case _:
+            return str(value)
+
+
+def lines(title: str, values: Sequence[str]) -> list[tuple[str, str]]:
+    return list(zip([title] + [""] * (len(values) - 1), values, strict=True)) if values else []
+
+
+def pairs(them: Sequence[tuple[str, str]], indent: str = "") -> Iterator[str]:
+    width = max((len(name) for name, _ in them), default=0)
+    for name, value in them:
+        yield f"{indent}{clean(name)}{':' if name else ' '}{'':<{width - len(name)}} {clean(value, 2000)}"
+
+
+def facts(name: str, value: object, now: float) -> list[tuple[str, str]]:
+    """What a card says of a member: sentences have a line each."""
+    title = _TITLES.get(name, name)
+    if name in _SENTENCES and isinstance(value, list) and value:
+        return list(zip([title] + [""] * (len(value) - 1), map(str, value), strict=True))
+    return [(title, fact(name, value, now))]
+
+
+def fact(name: str, value: object, now: float) -> str:
+    match name, value:
+        case ("uptime_s", int() | float() as seconds):
+            return age(seconds)
+        case ("oldest", int() as at):
+            return f"{moment(at)} ({age(now - at)})"
+        case ("size_bytes", int() as octets):
+            return size(octets)
+        case ("domains", list() as many) if many and isinstance(many[0], dict):
+            return ", ".join(f"{one['domain']} {one['recipients']}" for one in many)
+        case _:
+            return plain(value)
