@@ -7,9 +7,9 @@ EX_INTERRUPTED = 130
 
 def main() -> int:
     try:
-        from mtad import app
+        from mtad import command
 
-        return app.main(sys.argv[1:])
+        return command.main(sys.argv[1:])
     except KeyboardInterrupt:  # before the daemon takes signals itself: nothing was begun
         return EX_INTERRUPTED
 

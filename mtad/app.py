@@ -4,7 +4,6 @@ Start runs from the queue outwards; listeners open last, so that nobody is let i
 they bring. Stop runs the other way round.
 """
 
-import argparse
 import asyncio
 import contextlib
 import os
@@ -32,7 +31,7 @@ from mtad.events import Events
 from mtad.inbound.accept import Acceptor
 from mtad.inbound.guard import Guard, Usage
 from mtad.inbound.maildrop import Maildrop
-from mtad.inbound.server import Inbound, SessionInfo, bind
+from mtad.inbound.server import Inbound, SessionInfo
 from mtad.mail.ident import Ids
 from mtad.outbound.scheduler import Scheduler
 from mtad.queue.sqlite import SqliteStore, open_store
@@ -40,8 +39,6 @@ from mtad.queue.store import StoreError
 from mtad.tls import certificates
 from mtad.tls.certificates import Certificate
 from mtad.tls.contexts import ServerContext, TlsError, server_context
-
-EX_OK, EX_USAGE, EX_SOFTWARE, EX_CANTCREAT, EX_CONFIG = 0, 64, 70, 73, 78
 
 DRAIN_S = 20.0
 SWEEP_INTERVAL_S = 60.0
@@ -54,79 +51,6 @@ EXPIRY_TOLD_EVERY_S = 86400.0
 class Options:
     root: str = ""
     config: str = ""
-
-
-def main(argv: Sequence[str]) -> int:
-    """`mtad run` and `mtad check`; an exit code of sysexits(3)."""
-    parser = argparse.ArgumentParser(prog="mtad", description="The mail server. See mtactl for operating it.")
-    parser.add_argument("--version", action="version", version=f"mtad {__version__}")
-    _places(parser, "")
-    verbs = parser.add_subparsers(dest="verb", metavar="COMMAND", required=True)
-    for name, text in (
-        ("run", "run the daemon in the foreground"),
-        ("check", "validate the configuration: exit 0 or 78"),
-    ):
-        verb = verbs.add_parser(name, help=text, description=text)
-        _places(verb, argparse.SUPPRESS)  # before or after the verb
-    try:
-        given = parser.parse_args(argv)
-    except SystemExit as done:
-        return EX_USAGE if done.code else EX_OK
-    options = Options(given.root, given.config)
-    try:
-        config = load(options.root, options.config)
-    except ConfigErrors as errors:
-        print(errors, file=sys.stderr)
-        return EX_CONFIG
-    if given.verb == "check":
-        _, problems = load_aliases(config.local.aliases)
-        for note in [*config.warnings, *problems, *Keys(config.paths.dkim).load()]:
-            print(f"warning: {note}", file=sys.stderr)
-        print(f"{config.paths.config}: good")
-        return EX_OK
-    return run(options, config)
-
-
-def _places(parser: argparse.ArgumentParser, default: str) -> None:
-    parser.add_argument("--root", default=default, metavar="DIR", help="keep everything under this directory")
-    parser.add_argument("--config", default=default, metavar="FILE", help="read this file instead of the default one")
-
-
-def run(options: Options, config: Config) -> int:
-    """Run until SIGTERM or SIGINT. Returns the exit code."""
-    log = service.LogWriter(sys.stderr.fileno(), time.time)
-    try:
-        sockets = service.take_sockets()
-        service.make_directories(config.paths)
-        if service.drops_privileges(config.paths):
-            # Only root binds ports below 1024.
-            for name in ("smtp", "submission", "submissions"):
-                if name not in sockets:
-                    sockets[name] = bind(getattr(config.listen, name))
-            service.drop_privileges(config.paths)
-        app = App(options, config, log)
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(app.run(sockets))
-    except (StoreError, TlsError) as error:
-        log.flush()
-        print(f"mtad: {error}", file=sys.stderr)
-        return EX_CONFIG if isinstance(error, TlsError) else EX_CANTCREAT
-    except OSError as error:
-        log.flush()
-        print(f"mtad: {error.strerror or error}", file=sys.stderr)
-        return EX_CANTCREAT
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop where it is installed (the extra `fast`); MTA_LOOP=asyncio keeps the standard one."""
-    if os.environ.get("MTA_LOOP") == "asyncio":
-        return None
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +84,7 @@ class App:
         self._stop = asyncio.Event()
         self._reloading = asyncio.Lock()
 
-    async def run(self, sockets: Mapping[str, Sequence[Any]]) -> int:
+    async def run(self, sockets: Mapping[str, Sequence[Any]]) -> None:
         """Start, serve until told to stop, drain. Raises StoreError, TlsError and OSError when it cannot start."""
         loop = asyncio.get_running_loop()
         self._log.attach(loop)
@@ -173,7 +97,6 @@ class App:
             self._events.stopped()
             self._log.attach(None)
             self._log.flush()
-        return EX_OK
 
     async def _serve(self, store: SqliteStore, sockets: Mapping[str, Sequence[Any]]) -> None:
         config = self._first

@@ -32,7 +32,7 @@ def test_an_early_interrupt_shows_no_traceback(repository: Path) -> None:
         "import os, signal, sys\n"
         "class Finder:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'mtad.app': os.kill(os.getpid(), signal.SIGINT)\n"
+        "        if name == 'mtad.command': os.kill(os.getpid(), signal.SIGINT)\n"
         "sys.meta_path.insert(0, Finder())\n"
         "from mtad.__main__ import main\n"
         "sys.exit(main())"

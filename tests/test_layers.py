@@ -18,7 +18,7 @@ FLOORS = (
     {"queue"},
     {"inbound", "outbound"},
     {"control"},
-    {"app", "service", "__main__"},
+    {"app", "command", "service", "__main__"},
 )
 TOP = len(FLOORS) - 1
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

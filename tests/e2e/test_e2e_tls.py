@@ -83,7 +83,10 @@ def host(mtad: Make, short_dir: Path) -> Mtad:
 @pytest.fixture
 def hasty(host: Mtad) -> Iterator[Mtad]:
     """The same, looking at its files all the time and not once a minute."""
-    code = "import sys, mtad.app; mtad.app.CERTIFICATES_INTERVAL_S = 0.05; sys.exit(mtad.app.main(sys.argv[1:]))"
+    code = (
+        "import sys; from mtad import app, command; app.CERTIFICATES_INTERVAL_S = 0.05;"
+        " sys.exit(command.main(sys.argv[1:]))"
+    )
     process = Process([sys.executable, "-c", code, "--root", str(host.root), "run"], host.root / "log.1",
                       env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)})  # fmt: skip
     process.ready("mtad listens", lambda: host.mtactl("status", check=False).returncode == 0)
