@@ -126,6 +126,9 @@ _EXAMPLES = {
     "delivery.route.to": '"smtp://192.0.2.10:25"',
     "delivery.route.password_file": '"smarthost.password"',
     "delivery.route.tls": '"may"',
+    "delivery.tls.match": '"partner.example"',
+    "delivery.tls.mode": '"verify"',
+    "delivery.tls.mx": '["*.mail.partner.example"]',
     "local.deliver": '"maildir:///var/mail/%d/%u"',
     "local.aliases": '["/etc/aliases"]',
 }

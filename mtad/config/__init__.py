@@ -21,6 +21,7 @@ from mtad.config.tree import (
     Smtp,
     Target,
     Tls,
+    TlsRule,
 )
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "Smtp",
     "Target",
     "Tls",
+    "TlsRule",
     "describe",
     "load",
     "locate",

@@ -40,14 +40,14 @@ def examine(cert: str, key: str, hostname: str, findings: Findings, now: float, 
         findings.error(key_key, f"{key} has a passphrase", "a service needs a key without one")
 
 
-def examine_authorities(path: str, findings: Findings) -> None:
+def examine_authorities(path: str, key: str, findings: Findings) -> None:
     """Note when a file holds no certificates to trust."""
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(path)
     except ssl.SSLError:
-        findings.error("tls.client_ca", f"{path} holds no PEM certificate")
+        findings.error(key, f"{path} holds no PEM certificate")
     except OSError as error:
-        findings.error("tls.client_ca", f"{path} cannot be read: {error.strerror}")
+        findings.error(key, f"{path} cannot be read: {error.strerror}")
 
 
 def expires_at(cert: str) -> float | None:

@@ -20,6 +20,7 @@ def check(config: Config, place: Place, findings: Findings, *, defaulted: bool, 
     _certificate(config, findings, now)
     _listeners(config, findings, defaulted=defaulted)
     _delivery(config, findings)
+    _tls_rules(config, findings)
     _limits(config, findings)
     _local(config, place, findings)
 
@@ -66,12 +67,16 @@ def _certificate(config: Config, findings: Findings, now: float) -> None:
             examine(pair.cert, pair.key, "", findings, now, section=f"tls.certificate[{number}]")
     if tls.certificates and not tls.cert:
         findings.error("tls.certificate", "needs tls.cert, which all clients get that ask for no name")
+    if tls.server_ca:
+        from mtad.config.certificate import examine_authorities
+
+        examine_authorities(tls.server_ca, "tls.server_ca", findings)
     if tls.client_ca:
         if not tls.cert:
             findings.error("tls.client_ca", "needs a certificate", "set tls.cert and tls.key")
         from mtad.config.certificate import examine_authorities
 
-        examine_authorities(tls.client_ca, findings)
+        examine_authorities(tls.client_ca, "tls.client_ca", findings)
 
 
 def _listeners(config: Config, findings: Findings, *, defaulted: bool) -> None:
@@ -124,6 +129,17 @@ def _delivery(config: Config, findings: Findings) -> None:
             _smarthost(label, route.password_file, findings)
             if route.tls == "may" and route.to.scheme == "smtp" and not _loopback(route.to.host):
                 findings.error(f"{label}.tls", "would send the password unencrypted", 'use "verify" or "encrypt"')
+
+
+def _tls_rules(config: Config, findings: Findings) -> None:
+    for number, rule in enumerate(config.delivery.tls, 1):
+        label = f"delivery.tls[{number}]"
+        if rule.mode == "pinned" and not rule.pins:
+            findings.error(f"{label}.pins", "is missing", "pinned needs the digest of at least one public key")
+        if rule.pins and rule.mode != "pinned":
+            findings.error(f"{label}.mode", f"is {rule.mode!r}, but there are pins", 'write "pinned"')
+        if rule.mode in ("verify", "pinned") and rule.match == "*":
+            findings.warn(label, "asks every server of the world for a certificate that few have", "name the domains")
 
 
 def _limits(config: Config, findings: Findings) -> None:

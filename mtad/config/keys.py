@@ -44,6 +44,8 @@ SECTIONS: dict[str, str] = {
     "dns": "How names are looked up.",
     "delivery": "How mail leaves. Mail that cannot go now is tried again until it expires.",
     "delivery.route": "Where mail for a domain goes instead of to its MX. The first match wins.",
+    "delivery.tls": "Which TLS the MX hosts of a domain must have, whatever DANE and MTA-STS say. The first match"
+    " wins.",
     "local": "Mail for our own domains, after aliases.",
     "smtp": "How strict the dialogue is.",
     "submission": "What users may write.",
@@ -52,7 +54,7 @@ SECTIONS: dict[str, str] = {
 }
 
 # Sections of which there may be several: [[...]] tables.
-REPEATED = ("delivery.route", "tls.certificate")
+REPEATED = ("delivery.route", "delivery.tls", "tls.certificate")
 
 _RETRY = '["5m", "15m", "30m", "1h", "2h", "4h"]'
 
@@ -83,12 +85,17 @@ KEYS: tuple[Key, ...] = (
     Key("tls.key", "path", '""', "PEM file with the private key.", parse.text, "key", "MTA_TLS_KEY", "file"),
     Key("tls.client_ca", "path", '""', "PEM file with the authorities of client certificates, for sign-in by"
         " certificate. Empty: users are not asked for one.", parse.text, "client_ca", base="file"),
+    Key("tls.server_ca", "path", '""', "PEM file with authorities that other servers' certificates may come from,"
+        " beside the system's.", parse.text, "server_ca", base="file"),
     Key("tls.certificate.cert", "path", "(required)", "PEM file with the certificate, followed by its chain. The names"
         " are those in the certificate.", parse.text, "cert", base="file"),
     Key("tls.certificate.key", "path", "(required)", "PEM file with its private key.", parse.text, "key", base="file"),
     Key("dns.servers", "list of addresses", "[]", "Name servers to ask; empty means the system's.",
         parse.several(parse.dns_server), "servers"),
     Key("dns.timeout", "duration", '"5s"', "How long one lookup may take.", parse.positive_duration, "timeout_s"),
+    Key("dns.trust_ad", "choice", '"loopback"', "Whose word counts that an answer was validated with DNSSEC, which DANE"
+        " needs: loopback (a resolver on this machine), yes (any of the servers), or no.",
+        parse.one_of("loopback", "yes", "no"), "trust_ad"),
     Key("delivery.port", "port", "25", "The port used towards MX hosts.", parse.port, "port"),
     Key("delivery.allow_private_addresses", "flag", "false", "Deliver to MX hosts with loopback and private addresses.",
         parse.flag, "allow_private_addresses"),
@@ -112,6 +119,21 @@ KEYS: tuple[Key, ...] = (
         " service only.", parse.text, "password_file", base="file"),
     Key("delivery.route.tls", "choice", '("verify" with a user, else "may")', "may: use TLS where offered; encrypt:"
         " insist; verify: insist, and check the certificate's name.", parse.one_of("may", "encrypt", "verify"), "tls"),
+    Key("delivery.tls.match", "domain pattern", "(required)", "The recipient's domain; * and ? stand for anything.",
+        parse.domain_glob, "match"),
+    Key("delivery.tls.mode", "choice", "(required)", "may: use TLS where offered; encrypt: insist; verify: insist, and"
+        " check the certificate's name; pinned: insist on one of `pins`.",
+        parse.one_of("may", "encrypt", "verify", "pinned"), "mode"),
+    Key("delivery.tls.pins", "list of digests", "[]", "SHA-256 of the host's public key, in hexadecimal or base64.",
+        parse.several(parse.pin), "pins"),
+    Key("delivery.tls.mx", "list of domains", "[]", 'The only MX hosts that may be used, so that forged DNS answers'
+        ' lead nowhere; "*.example.org" stands for one label. Empty: any.', parse.several(parse.host_pattern), "mx"),
+    Key("delivery.mta_sts", "flag", "true", "Follow the MTA-STS policies of domains (RFC 8461).", parse.flag,
+        "mta_sts"),
+    Key("delivery.dane", "flag", "true", "Follow TLSA records (RFC 7672). Needs a validating resolver, see"
+        " dns.trust_ad.", parse.flag, "dane"),
+    Key("delivery.tls_reports", "flag", "true", "Send a daily report to domains that ask for one (TLSRPT, RFC 8460).",
+        parse.flag, "tls_reports"),
     Key("local.deliver", "target", "(maildir:// data/mailboxes/%d/%u)", "Where mailboxes are: maildir:// with %d"
         " and %u, or lmtp://.", parse.target, "deliver"),
     Key("local.aliases", "list of paths", "(/etc/aliases)", "Alias files in the format of aliases(5). Under --root:"

@@ -27,6 +27,7 @@ from mtad.config.tree import (
     Submission,
     Target,
     Tls,
+    TlsRule,
 )
 from mtad.mail.envelope import Clock
 
@@ -60,13 +61,14 @@ def load(
     source.override(values, environ, place, findings)
     routes = source.tables_of("delivery.route", document, place, findings)
     certificates = source.tables_of("tls.certificate", document, place, findings)
+    tls_rules = source.tables_of("delivery.tls", document, place, findings)
     for key in KEYS:
         spoken_of = {key.path, key.variable, f"{key.variable}_FILE"} & {error.key for error in findings.errors}
         if key.section == "" and key.default == "(required)" and key.path not in values and not spoken_of:
             findings.error(key.path, "is missing", key.help)
     listen = document.get("listen")
     defaulted = not (isinstance(listen, dict) and MAIL_LISTENERS & listen.keys())
-    settings = _tree(values, routes, certificates, place, defaulted=defaulted)
+    settings = _tree(values, routes, certificates, tls_rules, place, defaulted=defaulted)
     check(settings, place, findings, defaulted=defaulted, now=clock())
     if findings.errors:
         raise ConfigErrors(findings.errors)
@@ -77,6 +79,7 @@ def _tree(
     values: Mapping[str, Any],
     routes: list[dict[str, Any]],
     certificates: list[dict[str, Any]],
+    tls_rules: list[dict[str, Any]],
     place: Place,
     *,
     defaulted: bool,
@@ -109,7 +112,7 @@ def _tree(
         access=Access(**fields.get("access", {})),
         tls=Tls(**fields.get("tls", {}), certificates=tuple(CertificateFiles(**pair) for pair in certificates)),
         dns=Dns(**fields.get("dns", {})),
-        delivery=Delivery(**fields.get("delivery", {}), routes=rules),
+        delivery=Delivery(**fields.get("delivery", {}), routes=rules, tls=tuple(TlsRule(**rule) for rule in tls_rules)),
         local=Local(**local),
         smtp=Smtp(**fields.get("smtp", {})),
         submission=Submission(**fields.get("submission", {})),

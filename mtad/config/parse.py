@@ -1,5 +1,6 @@
 """One setting's text or TOML value -> its parsed form. Pure; every failure is BadValue."""
 
+import base64
 import ipaddress
 import re
 from collections.abc import Callable
@@ -160,6 +161,26 @@ def domain_glob(value: Any) -> str:
             raise BadValue(f"{given!r} is no pattern", 'for example "*.lan.example" or "*"')
         return given
     return domain(given)
+
+
+def host_pattern(value: Any) -> str:
+    """A name, or "*." and a name: any one label below it."""
+    given = text(value).strip()
+    return f"*.{domain(given[2:])}" if given.startswith("*.") else domain(given)
+
+
+def pin(value: Any) -> str:
+    """A SHA-256 digest in hexadecimal; read in base64 and with colons too."""
+    given = text(value).strip()
+    bare = given.removeprefix("sha256:").replace(":", "")
+    try:
+        octets = bytes.fromhex(bare) if len(bare) == 64 else base64.b64decode(bare, validate=True)
+    except ValueError:
+        octets = b""
+    if len(octets) != 32:
+        hint = "openssl x509 -pubkey -noout -in cert.pem | openssl pkey -pubin -outform DER | sha256sum"
+        raise BadValue(f"{given!r} is no SHA-256 digest", hint)
+    return octets.hex()
 
 
 def host_port(value: Any, default: int = 0) -> Address:

@@ -73,6 +73,7 @@ class Tls:
     cert: str = ""  # absolute path; "" = none, then STARTTLS, AUTH and submissions are off
     key: str = ""
     client_ca: str = ""  # authorities of client certificates; "" = users are not asked for one
+    server_ca: str = ""  # more authorities for the certificates of other servers, beside the system's
     certificates: tuple[CertificateFiles, ...] = ()
 
 
@@ -80,6 +81,7 @@ class Tls:
 class Dns:
     servers: tuple[Address, ...] = ()  # empty = the system's
     timeout_s: float = 5.0
+    trust_ad: str = "loopback"  # loopback | yes | no: whose word counts that an answer was validated (DNSSEC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,16 @@ class RouteRule:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsRule:
+    """What the MX hosts of some domains must show; it goes before DANE and MTA-STS."""
+
+    match: str  # glob over the recipient domain
+    mode: str  # may | encrypt | verify | pinned
+    pins: tuple[str, ...] = ()  # SHA-256 of public keys, in hexadecimal
+    mx: tuple[str, ...] = ()  # the only hosts that may be used: names, or "*." for one label; () = any
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
     port: int = 25
     allow_private_addresses: bool = False
@@ -113,6 +125,10 @@ class Delivery:
     expire_s: float = 5 * 86400.0
     delay_warning_s: float = 4 * 3600.0  # 0 = never
     routes: tuple[RouteRule, ...] = ()
+    tls: tuple[TlsRule, ...] = ()
+    mta_sts: bool = True
+    dane: bool = True
+    tls_reports: bool = True
 
 
 @dataclass(frozen=True, slots=True)

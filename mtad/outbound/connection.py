@@ -89,10 +89,10 @@ class Connection(asyncio.BufferedProtocol):
         await self.wait()
         self._content = None
 
-    def secured(self, transport: asyncio.Transport) -> None:
-        """The TLS transport took over."""
+    def secured(self, transport: asyncio.Transport, step: str) -> None:
+        """The TLS transport took over; `step` is what it was checked by."""
         self._transport = transport
-        self._describe_tls()
+        self._describe_tls(step)
         self.dialogue.secured()
         self._work()
 
@@ -100,6 +100,11 @@ class Connection(asyncio.BufferedProtocol):
     def transport(self) -> asyncio.Transport:
         assert self._transport is not None
         return self._transport
+
+    def local_address(self) -> str:
+        """Ours, towards the peer."""
+        here = self.transport.get_extra_info("sockname")
+        return str(here[0]) if isinstance(here, tuple) else ""
 
     def local_peer(self) -> bool:
         """Is the other end an address of this very machine?"""
@@ -247,14 +252,16 @@ class Connection(asyncio.BufferedProtocol):
         words = f"{what} while the host answered {_WORDS.get(stage, stage)}" if stage else what
         return Reply(451, status, words, stage=stage or "connect", cause=cause)
 
-    def _describe_tls(self) -> None:
+    def _describe_tls(self, step: str = "") -> None:
         from ssl import CERT_REQUIRED
 
         tls = self.transport.get_extra_info("ssl_object")
         cipher = tls.cipher() or ("",)
-        verified = "verified" if tls.context.verify_mode == CERT_REQUIRED else "unverified"
+        verified = "verified" if tls.context.verify_mode == CERT_REQUIRED or step in _CHECKED else "unverified"
         self.tls = f"{tls.version()} {cipher[0]} {verified}"
 
+
+_CHECKED = ("dane", "pinned")  # after the handshake
 
 _WORDS = {
     "connect": "the connection",

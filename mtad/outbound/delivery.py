@@ -14,8 +14,10 @@ from mtad.outbound import route
 from mtad.outbound.bounce import HERE, Handed
 from mtad.outbound.local import Mailboxes
 from mtad.outbound.route import Discard, Found, Host, Maildir, Plan, Remote
+from mtad.outbound.security import Security
 from mtad.outbound.transport import Outcome, Transport, unsafe
 from mtad.queue.store import Store
+from mtad.tls.requirement import WITHOUT, Requirement, for_requiretls
 
 VERDICTS_MAX = 2  # hosts of one domain that may refuse for now before we wait
 
@@ -56,6 +58,7 @@ class Delivery:
         directory: Directory,
         transport: Transport,
         mailboxes: Mailboxes,
+        security: Security,
         clock: Clock,
         rng: random.Random,
     ) -> None:
@@ -65,6 +68,7 @@ class Delivery:
         self._directory = directory
         self._transport = transport
         self._mailboxes = mailboxes
+        self._security = security
         self._clock = clock
         self._rng = rng
 
@@ -93,11 +97,13 @@ class Delivery:
             return route.by_rule(rule, found)
         if domain.startswith("["):
             return route.by_mx((domain,), {domain: route.literal(domain)}, self._config)
-        hosts = route.names(domain, await self._mx(domain), self._config, self._rng)
+        mx = await self._mx(domain)
+        hosts = route.names(domain, mx, self._config, self._rng)
         if isinstance(hosts, Reply):
             return hosts
         found_all = await asyncio.gather(*(self._addresses(host) for host in hosts))
-        return route.by_mx(hosts, dict(zip(hosts, found_all, strict=True)), self._config)
+        plan = route.by_mx(hosts, dict(zip(hosts, found_all, strict=True)), self._config)
+        return await self._security.secured(domain, mx, plan) if isinstance(plan, Remote) else plan
 
     # --- inside
 
@@ -137,9 +143,9 @@ class Delivery:
         message = job.message
         safe = message.requiretls and all(host.port == 0 for host in plan.hosts)  # it does not leave this machine
         if message.requiretls and message.sender and not safe:
-            plan = replace(plan, tls="verify")  # RFC 8689 4.2.1
+            plan = _each(plan, for_requiretls)
         elif _may_do_without_tls(message) and not plan.user and plan.scheme != "smtps":
-            plan = replace(plan, tls="may")  # a password is never worth it
+            plan = _each(plan, lambda _: WITHOUT)  # a password is never worth it
         said: list[Said | None] = [None] * len(job.recipients)
         pending = list(range(len(job.recipients)))
         verdicts = 0
@@ -217,6 +223,10 @@ async def _tried(ask: Callable[[str], Awaitable[tuple[str, ...]]], host: str) ->
         return await ask(host)
     except (DnsTemporary, NoSuchName, NoData) as error:
         return error
+
+
+def _each(plan: Remote, change: Callable[[Requirement], Requirement]) -> Remote:
+    return replace(plan, hosts=tuple(replace(host, tls=change(host.tls)) for host in plan.hosts))
 
 
 def _cancelled() -> bool:

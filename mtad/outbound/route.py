@@ -11,7 +11,7 @@ from mtad.config import Config, RouteRule, Target
 from mtad.dns.resolver import MxAnswer, NoData, NoSuchName
 from mtad.mail.address import split
 from mtad.mail.reply import Reply
-from mtad.tls.contexts import Mode
+from mtad.tls.requirement import OPPORTUNISTIC, Level, Requirement
 
 NAMES_MAX = 10  # of one domain's MX hosts
 HOSTS_MAX = 10  # addresses in one plan
@@ -21,7 +21,7 @@ Found = Sequence[str] | Exception
 
 _ANYWHERE = ("", "0.0.0.0", "::")  # noqa: S104  (compared, not bound)
 _SMTP_PORTS = {"smtp": 25, "smtps": 465, "lmtp": 24}
-_MODES: dict[str, Mode] = {"may": "may", "encrypt": "encrypt", "verify": "verify"}
+_LEVELS: dict[str, Level] = {"may": "may", "encrypt": "encrypt", "verify": "verify"}
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$&'*+-.=?^_`{|}~@")
 
 
@@ -32,6 +32,7 @@ class Host:
     name: str
     address: str
     port: int
+    tls: Requirement = OPPORTUNISTIC
 
     @property
     def relay(self) -> str:
@@ -44,7 +45,6 @@ class Remote:
 
     hosts: tuple[Host, ...]
     scheme: str = "smtp"  # smtp, smtps (TLS from the first octet), lmtp
-    tls: Mode = "may"
     user: str = ""
     password_file: str = ""
 
@@ -146,15 +146,17 @@ def by_rule(rule: RouteRule, found: Found) -> Plan:
         case "maildir":
             return Maildir(to.path)
         case "lmtp" if to.path:
-            return Remote((Host("", to.path, 0),), "lmtp", "may")
+            return Remote((Host("", to.path, 0),), "lmtp")
         case _:
             pass
     if isinstance(found, Exception) or not found:
         # The operator's name, perhaps mistyped: never a reason to lose mail.
         return Reply(451, "4.4.4", f"No address for the route's host {to.host}", cause=str(found))
     port = to.port or _SMTP_PORTS[to.scheme]
-    hosts = tuple(Host(to.host, address, port) for address in found[:HOSTS_MAX])
-    return Remote(hosts, to.scheme, _MODES.get(rule.tls, "verify"), to.user, rule.password_file)
+    level = _LEVELS.get(rule.tls, "verify")
+    tls = OPPORTUNISTIC if level == "may" else Requirement(level, "configured", f"the route for {rule.match}")
+    hosts = tuple(Host(to.host, address, port, tls) for address in found[:HOSTS_MAX])
+    return Remote(hosts, to.scheme, to.user, rule.password_file)
 
 
 def lookup(to: Target) -> str:

@@ -1,8 +1,12 @@
-"""Connections: opened, secured, reused, and never more than the cap to one destination."""
+"""Connections: opened, secured, reused, and never more than the cap to one destination.
+
+Which TLS a host must show is a part of the Host (`Requirement`), and so of what a connection may be reused for.
+"""
 
 import asyncio
 import os
 import ssl
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -13,21 +17,34 @@ from mtad.config import Config
 from mtad.mail.commands import limit, takes_binary
 from mtad.mail.data import is_text
 from mtad.mail.dialogue import Dialogue
-from mtad.mail.envelope import Content, Envelope
+from mtad.mail.envelope import Clock, Content, Envelope
 from mtad.mail.opening import Credentials, TlsPolicy, Want
 from mtad.mail.reply import LOCAL_ERROR, Refused, Reply
 from mtad.outbound.connection import Connection, Timeouts, read_chunk
 from mtad.outbound.route import Host, Remote, listens, loopback
 from mtad.tls.contexts import Mode
+from mtad.tls.dane import peer_chain
+from mtad.tls.requirement import Step
+from mtad.tls.tlsrpt import HANDSHAKE_FAILED, Fault, fault_of
 
 TRANSACTIONS_MAX = 100  # on one connection
 STALE_MAX = 3  # reused connections that one mail may find dead
 SECRET_MAX = 4096
 
-_UNVERIFIED = "The host's certificate cannot be verified"
+Key = tuple[Host, str, str]
+"""What a connection may be reused for: host with the TLS that it needs, scheme, user."""
 
-Key = tuple[Host, str, str, str]
-"""What a connection may be reused for: host, scheme, TLS policy, user."""
+TlsSeen = Callable[[Host, str, Fault | None], None]
+"""Told of what TLS came to on each new connection: with whom, from which address of ours, and what was wrong."""
+
+_CONTEXTS: dict[Step, Mode] = {
+    "may": "may",
+    "encrypt": "encrypt",
+    "verify": "verify",
+    "pinned": "encrypt",
+    "dane": "encrypt",
+}
+_NOT_OFFERED = Fault("starttls-not-supported", "The host offers no TLS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +69,7 @@ class _Slots:
 
 class Transport:
     """All SMTP and LMTP connections of the daemon. `tls_context` gives the context of a mode (may, encrypt, verify);
-    `tls_failed` is told (relay, cause) of every handshake that failed, also where it then goes on in clear."""
+    `tls_seen` is told of every handshake, also of one that failed and was done without."""
 
     def __init__(
         self,
@@ -60,13 +77,15 @@ class Transport:
         executor: Executor,
         tls_context: Callable[[Mode], ssl.SSLContext],
         timeouts: Timeouts | None = None,
-        tls_failed: Callable[[str, str], None] = lambda relay, cause: None,
+        tls_seen: TlsSeen = lambda host, ip, fault: None,
+        clock: Clock = time.time,
     ) -> None:
         self._config = config
         self._executor = executor
         self._tls_context = tls_context
         self._timeouts = timeouts or Timeouts()
-        self._tls_failed = tls_failed
+        self._tls_seen = tls_seen
+        self._clock = clock
         self._contexts: dict[Mode, ssl.SSLContext] = {}
         self._slots: dict[Key, _Slots] = {}
         self._idle = 0
@@ -86,7 +105,7 @@ class Transport:
 
         Raises Refused when there was no way to begin it; the stage of its reply says how far it came.
         """
-        key = (host, remote.scheme, remote.tls, remote.user)
+        key = (host, remote.scheme, remote.user)
         for _ in range(STALE_MAX):
             connection = await self._acquire(key, remote)
             try:
@@ -210,24 +229,51 @@ class Transport:
 
     # --- opening
 
-    async def _open(self, key: Key, remote: Remote, *, clear: bool = False) -> Connection:
+    async def _open(self, key: Key, remote: Remote) -> Connection:
         """A connection that is ready for a transaction. Raises Refused."""
         host = key[0]
+        if host.tls.refusal is not None:
+            self._tls_seen(host, "", host.tls.fault)
+            raise Refused(host.tls.refusal)
         credentials = await self._credentials(remote, host)
+        steps = _steps(remote, host)
+        faults: list[Fault] = []
+        for step in steps:
+            connection = await self._try(key, remote, step, credentials, faults, last=step == steps[-1])
+            if connection is not None:
+                return connection
+        raise Refused(LOCAL_ERROR)
+
+    async def _try(
+        self, key: Key, remote: Remote, step: Step, credentials: Credentials | None, faults: list[Fault], *, last: bool
+    ) -> Connection | None:
+        """One step of those that the host's TLS allows; None: it failed, and there is another one."""
+        host = key[0]
         dialogue = Dialogue(
             self._config.hostname,
             host.name or "localhost",
             lmtp=remote.scheme == "lmtp",
-            tls=_policy(remote, host, clear),
+            tls=_policy(remote, host, step),
             credentials=credentials,
         )
         connection = Connection(dialogue, self._timeouts, self._executor, lambda ended: self._ended(key, ended))
         try:
-            await self._connect(connection, remote, host)
+            await self._connect(connection, remote, host, step)
             await connection.wait()
-            if dialogue.want is Want.STARTTLS and not await self._start_tls(connection, remote, host):
-                connection.abort()
-                return await self._open(key, remote, clear=True)
+            if dialogue.want is Want.STARTTLS:
+                fault = await self._start_tls(connection, host, step)
+                if fault is not None:
+                    self._tls_seen(host, connection.local_address(), fault)
+                    faults.append(fault)
+                    if last:
+                        raise Refused(_unverified(fault))
+                    connection.abort()
+                    return None
+                if not faults:
+                    self._tls_seen(host, connection.local_address(), host.tls.fault)
+            elif not faults and _lacks_tls(dialogue, remote, host):
+                self._tls_seen(host, connection.local_address(), _NOT_OFFERED)
+                faults.append(_NOT_OFFERED)
             await connection.wait()
             if dialogue.want is not Want.IDLE:
                 raise Refused(dialogue.failure or LOCAL_ERROR)
@@ -236,53 +282,60 @@ class Transport:
             raise
         return connection
 
-    async def _connect(self, connection: Connection, remote: Remote, host: Host) -> None:
+    async def _connect(self, connection: Connection, remote: Remote, host: Host, step: Step) -> None:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._timeouts.connect_s):
                 if host.port == 0:
                     await loop.create_unix_connection(lambda: connection, host.address)
                 elif remote.scheme == "smtps":
-                    context = await self._context(remote.tls)
-                    name = host.name or host.address
                     await loop.create_connection(
-                        lambda: connection, host.address, host.port, ssl=context, server_hostname=name
+                        lambda: connection,
+                        host.address,
+                        host.port,
+                        ssl=await self._context(step),
+                        server_hostname=_server_name(host),
                     )
                 else:
                     await loop.create_connection(lambda: connection, host.address, host.port)
         except TimeoutError:
             raise Refused(_no_answer("Connection timed out", "")) from None
         except (ssl.SSLError, ValueError) as error:
-            self._tls_failed(host.relay, repr(error))
-            raise Refused(_tls_failed(error)) from None
+            fault = fault_of(error)
+            self._tls_seen(host, "", fault)
+            raise Refused(_unverified(fault)) from None
         except OSError as error:
             words = os.strerror(error.errno) if error.errno else "Connection failed"
             raise Refused(_no_answer(words, "" if error.errno else repr(error))) from None
         if host.port and connection.local_peer() and listens(self._config, host.address, host.port, anywhere=True):
             raise Refused(Reply(554, "5.4.6", "The mail loops back to this host", stage="connect"))
 
-    async def _start_tls(self, connection: Connection, remote: Remote, host: Host) -> bool:
-        """False: it failed and the policy allows to do without, on a new connection."""
+    async def _start_tls(self, connection: Connection, host: Host, step: Step) -> Fault | None:
+        """The handshake, and the look at the certificates. What is wrong; Refused when the peer spoke instead."""
         loop = asyncio.get_running_loop()
         try:
             transport = await loop.start_tls(
                 connection.transport,
                 connection,
-                await self._context(remote.tls),
-                server_hostname=host.name or host.address,
+                await self._context(step),
+                server_hostname=_server_name(host),
                 ssl_handshake_timeout=self._timeouts.connect_s,
             )
         except (OSError, ValueError) as error:  # ssl.SSLError and TimeoutError are OSErrors
-            self._tls_failed(host.relay, repr(error))
-            if remote.tls == "may":
-                return False
-            raise Refused(_tls_failed(error)) from None
+            return fault_of(error)
         if transport is None or connection.dialogue.want is not Want.STARTTLS:
             raise Refused(connection.dialogue.failure or LOCAL_ERROR)
-        connection.secured(transport)
-        return True
+        if step in ("pinned", "dane"):
+            chain = peer_chain(transport.get_extra_info("ssl_object"))
+            fault = host.tls.check(chain, host.name, self._clock())
+            if fault is not None:
+                transport.abort()
+                return fault
+        connection.secured(transport, step)
+        return None
 
-    async def _context(self, mode: Mode) -> ssl.SSLContext:
+    async def _context(self, step: Step) -> ssl.SSLContext:
+        mode = _CONTEXTS[step]
         context = self._contexts.get(mode)
         if context is None:  # loading the system's CAs takes tens of milliseconds
             loop = asyncio.get_running_loop()
@@ -312,12 +365,31 @@ class Transport:
             raise Refused(LOCAL_ERROR.because(str(error))) from None
 
 
-def _policy(remote: Remote, host: Host, clear: bool) -> TlsPolicy:
+def _steps(remote: Remote, host: Host) -> tuple[Step, ...]:
+    if host.port == 0:
+        return ("clear",)
+    if remote.scheme == "smtps":
+        return host.tls.steps[:1]
+    return host.tls.steps
+
+
+def _policy(remote: Remote, host: Host, step: Step) -> TlsPolicy:
     if remote.scheme == "smtps":
         return "on"
-    if host.port == 0 or clear:
+    if step == "clear":
         return "no"
-    return "may" if remote.tls == "may" else "must"
+    return "may" if host.tls.level == "may" else "must"
+
+
+def _lacks_tls(dialogue: Dialogue, remote: Remote, host: Host) -> bool:
+    """Whether the peer greeted us well, but has no TLS, or would not begin it."""
+    if host.port == 0 or remote.scheme == "smtps":
+        return False
+    return dialogue.want is Want.IDLE or (dialogue.failure is not None and dialogue.failure.stage == "starttls")
+
+
+def _server_name(host: Host) -> str:
+    return host.tls.names[0] if host.tls.names else host.name or host.address
 
 
 def _no_answer(words: str, cause: str) -> Reply:
@@ -326,13 +398,11 @@ def _no_answer(words: str, cause: str) -> Reply:
 
 def unsafe(reply: Reply) -> bool:
     """Whether it says that the host has no TLS that could be verified, rather than that something went wrong."""
-    return reply.stage == "starttls" and (reply.status == "4.7.4" or reply.text == _UNVERIFIED)
+    return reply.stage == "starttls" and reply.status in ("4.7.4", "4.7.5") and reply.text != HANDSHAKE_FAILED
 
 
-def _tls_failed(error: Exception) -> Reply:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return Reply(454, "4.7.5", _UNVERIFIED, stage="starttls", cause=repr(error))
-    return Reply(454, "4.7.5", "The TLS handshake failed", stage="starttls", cause=repr(error))
+def _unverified(fault: Fault) -> Reply:
+    return Reply(454, "4.7.5", fault.words, stage="starttls", cause=fault.cause)
 
 
 def _read_secret(path: str) -> str:

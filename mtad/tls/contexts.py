@@ -81,14 +81,16 @@ def _context(cert: str, key: str, client_ca: str) -> ServerContext:
 
 
 def client_context(mode: Mode, *, ca_file: str = "") -> ssl.SSLContext:
-    """The context towards a server. "verify": the chain and the name must be right (`ca_file` in place of the system's
+    """The context towards a server. "verify": the chain and the name must be right (`ca_file` beside the system's
     authorities); "may" and "encrypt": any certificate will do, for without DANE or MTA-STS none could be expected
     (RFC 7435). Raises TlsError when `ca_file` cannot be used."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     if mode == "verify":
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        _trust(context, ca_file)
+        _trust(context, "")
+        if ca_file:
+            _trust(context, ca_file)
         return context
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -72,7 +72,7 @@ def test_reject_and_a_host_that_is_not_found():
 
 def test_tls_credentials_come_along():
     plan = route.by_rule(SMARTHOST, ("192.0.2.1",))
-    assert (plan.tls, plan.user, plan.password_file) == ("verify", "u", "/secret")
+    assert (plan.hosts[0].tls.level, plan.user, plan.password_file) == ("verify", "u", "/secret")
 
 
 @pytest.mark.parametrize(

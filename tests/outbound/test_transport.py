@@ -16,6 +16,7 @@ from mtad.outbound.connection import Timeouts
 from mtad.outbound.route import Host, Remote
 from mtad.outbound.transport import TRANSACTIONS_MAX, Transport
 from mtad.tls.contexts import client_context
+from mtad.tls.requirement import OPPORTUNISTIC, Requirement
 
 CONFIG = Config("me.test", ("me.test",), Paths("", "/d", "/r"), delivery=Delivery(max_per_domain=3))
 ENVELOPE = Envelope("a@x.test", (Rcpt("b@y.test"),))
@@ -37,8 +38,8 @@ async def transport(executor):
     await asyncio.sleep(0)
 
 
-def to(port: int, **options) -> tuple[Remote, Host]:
-    host = Host("peer.test", "127.0.0.1", port)
+def to(port: int, tls: str | Requirement = OPPORTUNISTIC, **options) -> tuple[Remote, Host]:
+    host = Host("peer.test", "127.0.0.1", port, Requirement(tls) if isinstance(tls, str) else tls)
     return Remote((host,), **options), host
 
 

@@ -72,6 +72,7 @@ def settings(config: Config) -> list[tuple[str, str]]:
     tables: list[tuple[str, tuple[object, ...]]] = [
         ("tls.certificate", config.tls.certificates),
         ("delivery.route", config.delivery.routes),
+        ("delivery.tls", config.delivery.tls),
     ]
     shown += [
         (f"{section}[{n}].{key.name}", toml(getattr(table, key.field), key.type))
