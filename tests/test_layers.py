@@ -15,6 +15,7 @@ FLOORS = (
     {"mail"},
     {"config", "events", "faults"},
     {"dns", "tls", "dkim", "accounts"},
+    {"auth"},
     {"queue"},
     {"inbound", "outbound"},
     {"control"},
