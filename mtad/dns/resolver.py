@@ -97,6 +97,11 @@ class Resolver:
         answer = await self._ask(name, "TXT")
         return tuple(b"".join(record.strings) for record in answer.records)
 
+    async def ns(self, zone: str) -> tuple[str, ...]:
+        """The name servers of a zone. Raises as `mx`; NoData where the name is no zone of its own."""
+        answer = await self._ask(zone, "NS")
+        return tuple(_host(record.target) for record in answer.records)
+
     # --- cache and single flight
 
     async def _ask(self, name: str, kind: str) -> _Answer:
@@ -148,7 +153,7 @@ class Resolver:
         try:
             async with asyncio.timeout(self._config.timeout_s):
                 got = await self._dns().resolve(question, kind, raise_on_no_answer=False, search=False)
-            if got.rrset is None:
+            if got.rrset is None or (kind == "NS" and got.canonical_name != question):  # an alias is no zone
                 return self._failed(NoData, f"{name} {kind}: no data", _negative_ttl(got.response))
             return _Answer(
                 tuple(got.rrset)[:RECORDS_MAX],
