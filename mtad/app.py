@@ -9,6 +9,7 @@ import contextlib
 import os
 import random
 import signal
+import ssl
 import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -33,17 +34,22 @@ from mtad.inbound.guard import Guard, Usage
 from mtad.inbound.maildrop import Maildrop
 from mtad.inbound.server import Inbound, SessionInfo
 from mtad.mail.ident import Ids
+from mtad.outbound.policies import Policies
 from mtad.outbound.scheduler import Scheduler
+from mtad.outbound.security import Security
+from mtad.outbound.tlsreports import TlsReports
 from mtad.queue.sqlite import SqliteStore, open_store
 from mtad.queue.store import StoreError
 from mtad.tls import certificates
 from mtad.tls.certificates import Certificate
-from mtad.tls.contexts import ServerContext, TlsError, server_context
+from mtad.tls.contexts import Mode, ServerContext, TlsError, client_context, server_context
 
 DRAIN_S = 20.0
 SWEEP_INTERVAL_S = 60.0
 MAILDROP_INTERVAL_S = 30.0
 CERTIFICATES_INTERVAL_S = 60.0
+TLS_COUNTS_INTERVAL_S = 60.0
+TLS_CARE_INTERVAL_S = 1800.0
 EXPIRY_TOLD_EVERY_S = 86400.0
 
 
@@ -109,8 +115,24 @@ class App:
             self._events.warned(note)
         acceptor = self._acceptor(settings)
         resolver = Resolver(config.dns, self._clock)
+        policies = Policies(config, resolver, store, self._events, self._clock)
+        await policies.load()
+        self._security = Security(config, resolver, policies, self._events, self._clock)
+        self._tls_reports = TlsReports(
+            config, store, resolver, self._keys, self._events, self._ids, self._clock, self.wake
+        )
         self._scheduler = Scheduler(
-            config, store, resolver, settings.directory, self._events, self._clock, self._rng, self._ids
+            config,
+            store,
+            resolver,
+            settings.directory,
+            self._events,
+            self._clock,
+            self._rng,
+            self._ids,
+            self._security,
+            self._tls_reports.seen,
+            tls_context=self._client_context,
         )
         self._blocks = Blocks(store, self._clock)
         await self._blocks.load()
@@ -134,6 +156,8 @@ class App:
                     self._every(SWEEP_INTERVAL_S, self._sweep),
                     self._every(MAILDROP_INTERVAL_S, self.drain_maildrop),
                     self._every(CERTIFICATES_INTERVAL_S, self._look_at_certificates),
+                    self._every(TLS_COUNTS_INTERVAL_S, self._tls_reports.flush),
+                    self._every(TLS_CARE_INTERVAL_S, self._care_for_tls),
                     self._watchdog(),
                 )
             ]
@@ -147,6 +171,7 @@ class App:
                 await self._http.stop()
             await self._inbound.drain(DRAIN_S)
             await self._scheduler.drain(DRAIN_S)
+            await self._keep_tls_counts()
             for task in tasks:
                 task.cancel()
         self._users.close()
@@ -203,6 +228,7 @@ class App:
             "sessions": len(self._inbound.sessions()),
             "deliveries": self._scheduler.active(),
             "certificates": [f"{one.cert} {certificates.remaining(one, now)}" for one in self.certificates()],
+            "dane": self._security.dane,
             "problems": [
                 *(f"configuration refused, the old one is in use: {why}" for why in self._refused),
                 *([f"tls: {self._certificate_problem}"] if self._certificate_problem else []),
@@ -239,7 +265,11 @@ class App:
             self._settings = settings
             acceptor = self._acceptor(settings)
             self._inbound.reload(config, acceptor, settings.directory, self._users, settings.tls)
-            self._scheduler.reload(config, Resolver(config.dns, self._clock), settings.directory)
+            resolver = Resolver(config.dns, self._clock)
+            self._security.reload(config, resolver)
+            self._tls_reports.reload(config, resolver)
+            self._scheduler.reload(config, resolver, settings.directory)
+            self._dane_task = asyncio.create_task(self._security.look())
             self._control.update(self._admin(settings))
             if self._http is not None:
                 self._http.update(self._admin(settings))
@@ -289,6 +319,22 @@ class App:
         return self._inbound.usage(who)
 
     # Housekeeping
+
+    def _client_context(self, mode: Mode) -> ssl.SSLContext:
+        return client_context(mode, ca_file=self._settings.config.tls.server_ca)
+
+    async def _care_for_tls(self) -> None:
+        """What keeps the TLS of others in order, at times that hurry nobody."""
+        await self._security.look()
+        await self._security.policies.renew()
+        await self._tls_reports.send()
+
+    async def _keep_tls_counts(self) -> None:
+        await self._security.policies.close()
+        try:
+            await self._tls_reports.flush()
+        except StoreError as error:
+            self._events.store_trouble(str(error))
 
     async def _sweep(self) -> None:
         # A file whose mail was accepted just before a crash is known by that mail: look there first, then forget.

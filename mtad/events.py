@@ -127,6 +127,31 @@ class Events:
         self._count('mtad_tls_loads_total{result="refused"}')
         self._write(f"tls: certificates refused, the old ones are in use: {clean(cause)}")
 
+    def tls_policy_failed(self, relay: str, origin: str, result: str, words: str, why: str) -> None:
+        """A host did not show the TLS that it must, so it got no mail. `origin` and `result` are of closed sets."""
+        self._count(f'mtad_tls_policy_failures_total{{origin="{_label(origin)}",result="{_label(result)}"}}')
+        self._write(f"warning: {clean(relay, 200)}: no mail without {_value(why or origin)}: {clean(words)}")
+
+    def policy_fetched(self, domain: str, policy_id: str, mode: str, max_age_s: int) -> None:
+        """A domain's MTA-STS policy is new here, or another one than before."""
+        self._count('mtad_sts_policies_total{result="ok"}')
+        self._write(f"mta-sts: domain={_value(domain)}, mode={mode}, id={_value(policy_id)}, max_age={max_age_s}")
+
+    def policy_failed(self, domain: str, result: str, cause: str) -> None:
+        """It announces a policy that cannot be had. One from before, if any, holds on."""
+        self._count(f'mtad_sts_policies_total{{result="{_label(result)}"}}')
+        self._write(f"warning: mta-sts: domain={_value(domain)}, result={result}, cause={_value(cause)}")
+
+    def tls_report_sent(self, domain: str, to: str, message_id: str) -> None:
+        """A TLSRPT report was queued as a mail, or taken by an HTTPS server (then without an id)."""
+        self._count('mtad_tls_reports_total{result="ok"}')
+        line = f"tls report: domain={_value(domain)}, to={_value(to)}"
+        self._write(f"{message_id}: {line}" if message_id else line)
+
+    def tls_report_failed(self, domain: str, to: str, cause: str) -> None:
+        self._count('mtad_tls_reports_total{result="failed"}')
+        self._write(f"warning: tls report: domain={_value(domain)}, to={_value(to)}, cause={_value(cause)}")
+
     # Messages
 
     def accepted(self, message: Message, recipients: Sequence[Recipient]) -> None:

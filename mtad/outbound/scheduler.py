@@ -21,13 +21,11 @@ from mtad.outbound import bounce
 from mtad.outbound.connection import Timeouts
 from mtad.outbound.delivery import Delivery, Tried
 from mtad.outbound.local import Mailboxes
-from mtad.outbound.route import Host
 from mtad.outbound.security import Security
-from mtad.outbound.transport import Transport
+from mtad.outbound.transport import TlsSeen, Transport
 from mtad.queue import retry
 from mtad.queue.store import Settlement, Store, StoreError
 from mtad.tls.contexts import Mode, client_context
-from mtad.tls.tlsrpt import Fault
 
 LEASE_S = 300.0
 SETTLE_S = 10.0  # at the end, for outcomes that are known but not recorded yet
@@ -69,6 +67,8 @@ class Scheduler:
         clock: Clock,
         rng: random.Random,
         ids: Ids,
+        security: Security,
+        tls_seen: TlsSeen,
         *,
         tls_context: Callable[[Mode], ssl.SSLContext] = client_context,
         timeouts: Timeouts | None = None,
@@ -78,8 +78,9 @@ class Scheduler:
         self._clock = clock
         self._rng = rng
         self._ids = ids
+        self._security = security
         self._executor = ThreadPoolExecutor(THREADS, "delivery")
-        self._transport = Transport(config, self._executor, tls_context, timeouts, self._tls_seen, clock)
+        self._transport = Transport(config, self._executor, tls_context, timeouts, tls_seen, clock)
         self._leased: dict[tuple[str, int, int], _Running] = {}
         self._lanes: dict[str, _Lane] = {}
         self._ready: deque[_Running] = deque()  # admitted, wait for a worker
@@ -146,17 +147,12 @@ class Scheduler:
         self._transport.close()
         self._executor.shutdown(wait=False)
 
-    def _tls_seen(self, host: Host, _ip: str, fault: Fault | None) -> None:
-        if fault is not None and fault.cause:
-            self._events.tls_failed(host.relay, fault.cause)
-
     # --- leasing
 
     def _use(self, config: Config, resolver: Resolver, directory: Directory) -> None:
         self._config = config
         self._directory = directory
         mailboxes = Mailboxes(self._executor, config.hostname)
-        security = Security(config)
         self._delivery = Delivery(
             config,
             self._store,
@@ -164,7 +160,7 @@ class Scheduler:
             directory,
             self._transport,
             mailboxes,
-            security,
+            self._security,
             self._clock,
             self._rng,
         )

@@ -1,18 +1,26 @@
 """Which TLS each host of a plan needs, and why: the operator's word, else DANE, else MTA-STS, else what is offered."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from mtad.config import Config, TlsRule
-from mtad.dns.resolver import MxAnswer
+from mtad.dns.resolver import DnsTemporary, MxAnswer, NoData, Resolver
+from mtad.events import Events
+from mtad.mail.envelope import Clock
 from mtad.mail.reply import Reply
+from mtad.outbound.policies import Policies
 from mtad.outbound.route import Host, Remote
-from mtad.tls import mta_sts
+from mtad.tls import dane, mta_sts
+from mtad.tls.mta_sts import Known
 from mtad.tls.requirement import Origin, Requirement
-from mtad.tls.tlsrpt import Fault, Policy
+from mtad.tls.tlsrpt import Fault, Policy, Result
 
-_NOT_LISTED = "The MX host is not one of those that {whose} allows"
+DAY_S = 86400
+
+_NOT_LISTED = "The MX host is not one of those that {} allows"
+_NO_TLSA = "DNS gave no answer on the host's certificate (TLSA)"
 
 
 def rule_for(domain: str, config: Config) -> TlsRule | None:
@@ -24,7 +32,7 @@ def by_rule(rule: TlsRule, domain: str, host: str) -> Requirement:
     why = f"the settings for {rule.match}"
     report = Policy(domain)
     if rule.mx and not mta_sts.matches(rule.mx, host):
-        return refused(_NOT_LISTED.format(whose="the settings"), "configured", why, report)
+        return refused("validation-failure", _NOT_LISTED.format("the configuration"), "configured", why, report)
     match rule.mode:
         case "pinned":
             return Requirement("pinned", "configured", why, pins=rule.pins, report=report)
@@ -36,30 +44,117 @@ def by_rule(rule: TlsRule, domain: str, host: str) -> Requirement:
             return Requirement("may", "configured", why, report=report)
 
 
-def refused(words: str, origin: Origin, why: str, report: Policy | None) -> Requirement:
+def by_dane(domain: str, host: str, base: str, records: Sequence[dane.Tlsa]) -> Requirement:
+    """What TLSA records ask of an MX host (RFC 7672 2.2); `base` is where they were found."""
+    report = Policy(domain, "tlsa", tuple(str(record) for record in records[: dane.RECORDS_MAX]), (host,))
+    good = dane.usable(records)
+    if not good:
+        why = "DANE, but no TLSA record is of a usable kind"
+        return Requirement("encrypt", "DANE", why, report=report)
+    count = f"{len(good)} TLSA records" if len(good) > 1 else "a TLSA record"
+    names = tuple(dict.fromkeys((base, host, domain)))
+    return Requirement("dane", "DANE", f"DANE: {count} at {base}", tlsa=good, names=names, report=report)
+
+
+def by_policy(known: Known, host: str) -> Requirement:
+    """What an MTA-STS policy asks of an MX host (RFC 8461 5)."""
+    policy = known.policy
+    if policy.mode == "none":
+        return Requirement(why=f"MTA-STS none of {known.domain}", report=Policy(known.domain))
+    why = f"MTA-STS {policy.mode} of {known.domain}"
+    report = Policy(known.domain, "sts", mta_sts.lines(policy), policy.mx)
+    listed = mta_sts.matches(policy.mx, host)
+    words = _NOT_LISTED.format(f"the MTA-STS policy of {known.domain}")
+    if policy.mode == "enforce":
+        if not listed:
+            return refused("validation-failure", words, "MTA-STS", why, report)
+        return Requirement("verify", "MTA-STS", why, report=report)
+    fault = None if listed else Fault("validation-failure", words)
+    return Requirement("may", "MTA-STS", why, fault=fault, testing=listed, report=report)
+
+
+def refused(
+    result: Result, words: str, origin: Origin, why: str, report: Policy | None, cause: str = ""
+) -> Requirement:
     """The host must not be used now. Never a reason to return mail: policies are mended."""
-    fault = Fault("validation-failure", words)
-    reply = Reply(451, "4.7.5", words, stage="starttls", cause=why)
-    return Requirement("verify", origin, why, reply, fault, report=report)
+    reply = Reply(451, "4.7.5", words, stage="starttls", cause=cause or why)
+    return Requirement("verify", origin, why, reply, Fault(result, words), report=report)
 
 
 class Security:
     """Decides for the hosts of a plan by MX. `reload` takes new settings."""
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    def __init__(self, config: Config, resolver: Resolver, policies: Policies, events: Events, clock: Clock) -> None:
+        self.policies = policies
+        self.dane = "not known yet"  # in words: on; off, and why
+        self._dane_off = False
+        self._events = events
+        self._clock = clock
+        self._use(config, resolver)
 
-    def reload(self, config: Config) -> None:
-        self._config = config
+    def reload(self, config: Config, resolver: Resolver) -> None:
+        self.policies.reload(config, resolver)
+        self._use(config, resolver)
 
     async def secured(self, domain: str, mx: MxAnswer | Exception, plan: Remote) -> Remote:
         """The plan with the TLS that each of its hosts must show."""
         rule = rule_for(domain, self._config)
         if rule is not None:
-            return _with(plan, [by_rule(rule, domain, host.name) for host in plan.hosts])
-        return plan
+            return _with(plan, {host.name: by_rule(rule, domain, host.name) for host in plan.hosts})
+        names = tuple(dict.fromkeys(host.name for host in plan.hosts))
+        needs: dict[str, Requirement] = {}
+        if self._config.delivery.dane and not self._dane_off and isinstance(mx, MxAnswer | NoData) and mx.secure:
+            found = await asyncio.gather(*(self._by_dane(domain, name, plan.hosts[0].port) for name in names))
+            needs = {name: need for name, need in zip(names, found, strict=True) if need is not None}
+        left = [name for name in names if name not in needs]
+        if left:
+            known = await self.policies.policy(domain) if self._config.delivery.mta_sts else None
+            needs |= {name: _otherwise(domain, known, name) for name in left}
+        return _with(plan, needs)
+
+    async def _by_dane(self, domain: str, host: str, port: int) -> Requirement | None:
+        """None: there is nothing that DANE asks of this host."""
+        try:
+            for base in await self._resolver.tlsa_bases(host):
+                records = await self._resolver.tlsa(f"_{port}._tcp.{base}")
+                if records:
+                    return by_dane(domain, host, base, [dane.Tlsa(*record) for record in records])
+        except DnsTemporary as error:
+            report = Policy(domain, "tlsa", (), (host,))
+            return refused("dnssec-invalid", _NO_TLSA, "DANE", f"DANE of {host}", report, cause=str(error))
+        return None
+
+    async def look(self) -> None:
+        """Find out whether the name servers' word on DNSSEC counts. While they do not answer, each of their answers
+        counts for itself."""
+        before = self.dane
+        if not self._config.delivery.dane:
+            self.dane, self._dane_off = "off: delivery.dane is false", True
+            return
+        try:
+            why = await self._resolver.distrust()
+        except DnsTemporary as error:
+            self.dane, self._dane_off = f"not known yet: {error}", False
+            return
+        self.dane, self._dane_off = (f"off: {why}", True) if why else ("on", False)
+        if why and self.dane != before:
+            self._events.warned(f"DANE is {self.dane}")
+
+    def _use(self, config: Config, resolver: Resolver) -> None:
+        self._config = config
+        self._resolver = resolver
 
 
-def _with(plan: Remote, needs: Sequence[Requirement]) -> Remote:
-    hosts: tuple[Host, ...] = tuple(replace(host, tls=need) for host, need in zip(plan.hosts, needs, strict=True))
+def _otherwise(domain: str, known: Known | Fault | None, host: str) -> Requirement:
+    match known:
+        case Known():
+            return by_policy(known, host)
+        case Fault():
+            return Requirement(why="MTA-STS is announced, but there is no policy", fault=known, report=Policy(domain))
+        case None:
+            return Requirement(report=Policy(domain))
+
+
+def _with(plan: Remote, needs: Mapping[str, Requirement]) -> Remote:
+    hosts: tuple[Host, ...] = tuple(replace(host, tls=needs[host.name]) for host in plan.hosts)
     return replace(plan, hosts=hosts)

@@ -17,11 +17,14 @@ from mtad.queue.cycle import Cycle, Lease
 from mtad.queue.operate import ChangeAll, Operate, Select, Sweep
 from mtad.queue.people import Asked, People
 from mtad.queue.store import Change, Row, Selector, Settlement, Stats, StoreError, Usage
+from mtad.queue.tlsrows import TlsRows
 from mtad.queue.writer import Phase, Work, Writer, one_by_one
 
 if TYPE_CHECKING:
     from mtad.accounts.blocks import Block
     from mtad.accounts.users import StoredUser
+    from mtad.tls.mta_sts import Known
+    from mtad.tls.tlsrpt import Counted
 
 ORPHAN_AGE_S = 3600.0
 """A file that no row names may belong to a mail that is still coming in; after this long it does not. The clock may
@@ -71,6 +74,7 @@ class SqliteStore:
         operate = Operate(connection)
         blocks = BlockRows(connection)
         people = People(connection)
+        tls = TlsRows(connection)
         self._accept = Work("accept", cycle.accept)
         self._lease = Work("lease", one_by_one(cycle.lease))
         self._renew = Work("renew", one_by_one(cycle.renew))
@@ -94,6 +98,13 @@ class SqliteStore:
         self._save_block = Work("save_block", one_by_one(blocks.save))
         self._delete_block = Work("delete_block", one_by_one(blocks.delete))
         self._load_blocks = Work("load_blocks", one_by_one(blocks.load), Phase.READ)
+        self._load_policies = Work("load_policies", one_by_one(tls.load_policies), Phase.READ)
+        self._save_policies = Work("save_policies", one_by_one(tls.save_policies))
+        self._delete_policies = Work("delete_policies", one_by_one(tls.delete_policies))
+        self._count_tls = Work("count_tls", one_by_one(tls.count))
+        self._tls_days = Work("tls_days", one_by_one(tls.days), Phase.READ)
+        self._tls_counted = Work("tls_counted", one_by_one(tls.sessions), Phase.READ)
+        self._forget_tls = Work("forget_tls", one_by_one(tls.forget))
         self._backup = Work("backup", one_by_one(self._copy_database), Phase.LONG)
 
     async def accept(self, new: NewMessage) -> None:
@@ -211,6 +222,36 @@ class SqliteStore:
 
     async def delete_block(self, value: str) -> bool:
         return await self._writer.do(self._delete_block, value)
+
+    async def load_policies(self) -> Sequence["Known"]:
+        from mtad.tls.mta_sts import Known, Policy  # late, as above
+
+        return [
+            Known(domain, policy_id, Policy(mode, tuple(mx.split("\n")) if mx else (), max_age_s), fetched_at, used_at)
+            for domain, policy_id, mode, mx, max_age_s, fetched_at, used_at in await self._writer.do(
+                self._load_policies, None
+            )
+        ]
+
+    async def save_policies(self, policies: Sequence["Known"]) -> None:
+        await self._writer.do(self._save_policies, policies)
+
+    async def delete_policies(self, domains: Sequence[str]) -> None:
+        await self._writer.do(self._delete_policies, domains)
+
+    async def count_tls(self, counted: Sequence["Counted"]) -> None:
+        await self._writer.do(self._count_tls, counted)
+
+    async def tls_days(self, before: int) -> Sequence[tuple[int, str]]:
+        return await self._writer.do(self._tls_days, before)
+
+    async def tls_counted(self, day: int, domain: str) -> Sequence["Counted"]:
+        from mtad.tls.tlsrpt import Counted  # late, as above
+
+        return [Counted(*row) for row in await self._writer.do(self._tls_counted, (day, domain))]
+
+    async def forget_tls(self, day: int, domain: str) -> None:
+        await self._writer.do(self._forget_tls, (day, domain))
 
     async def close(self) -> None:
         await self._writer.close()

@@ -20,6 +20,7 @@ from mtad.accounts.aliases import load_aliases
 from mtad.accounts.directory import Directory
 from mtad.accounts.users import StoredUser, Users
 from mtad.config import Address, Config, Delivery, Dns, Local, Paths, RouteRule, Target
+from mtad.dkim.keys import Keys
 from mtad.dns.resolver import Resolver
 from mtad.events import Events
 from mtad.mail import headers
@@ -27,7 +28,10 @@ from mtad.mail.envelope import Message, NewMessage, Recipient, State
 from mtad.mail.envelope import Peer as From
 from mtad.mail.ident import Ids
 from mtad.outbound.connection import Timeouts
+from mtad.outbound.policies import Policies
 from mtad.outbound.scheduler import Scheduler
+from mtad.outbound.security import Security
+from mtad.outbound.tlsreports import TlsReports
 from mtad.queue.sqlite import open_store
 from mtad.queue.store import Selector, StoreError
 from mtad.tls.contexts import client_context
@@ -72,15 +76,23 @@ class House:
         self.scheduler: Scheduler | None = None
 
     def schedule(self, store=None, **options) -> Scheduler:
+        resolver = Resolver(self.config.dns, self.clock)
+        policies = Policies(self.config, resolver, self.store, self.events, self.clock)
+        keys = Keys(self.config.paths.dkim)
+        self.reports = TlsReports(
+            self.config, self.store, resolver, keys, self.events, self.ids, self.clock, lambda: None
+        )
         self.scheduler = Scheduler(
             self.config,
             store or self.store,
-            Resolver(self.config.dns, self.clock),
+            resolver,
             self.directory,
             self.events,
             self.clock,
             self.rng,
             self.ids,
+            Security(self.config, resolver, policies, self.events, self.clock),
+            self.reports.seen,
             **options,
         )
         return self.scheduler

@@ -23,6 +23,7 @@ OPERATIONS: tuple[Operation, ...] = (
             ("sessions", "int"),
             ("deliveries", "int"),
             ("certificates", "[]string"),
+            ("dane", "string"),
             ("messages", "int"),
             ("size_bytes", "int"),
             ("active", "int"),
