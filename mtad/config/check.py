@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from mtad.config.errors import Findings
 from mtad.config.places import SOCKET_PATH_MAX, Place
-from mtad.config.tree import Address, Config, Target
+from mtad.config.tree import Address, Config, RouteRule, Target
 
 RECIPIENTS_LEAST = 100  # RFC 5321 4.5.3.1.8
 NEEDS_CERTIFICATE = ("submission", "submissions")
@@ -114,13 +114,20 @@ def _delivery(config: Config, findings: Findings) -> None:
         findings.warn("delivery.delay_warning", "is not shorter than delivery.expire: nobody is ever told of a delay")
     if delivery.max_per_domain > delivery.workers:
         findings.warn("delivery.max_per_domain", "is larger than delivery.workers, which bounds it")
+    _source("delivery", delivery.source, findings)
     everything = 0
     for number, route in enumerate(delivery.routes, 1):
         label = f"delivery.route[{number}]"
         if everything:
             findings.warn(label, f"is never reached: route {everything} matches everything", "the first match wins")
-        elif route.match == "*":
+        elif route.match == "*" and not (route.senders or route.users):
             everything = number
+        _source(label, route.source, findings)
+        _pipe(label, route, findings)
+        if route.quota_bytes and route.to.scheme != "maildir":
+            findings.error(f"{label}.quota", "is for a maildir only")
+        if route.source and route.to.scheme not in {"smtp", "smtps", "lmtp", "mx"}:
+            findings.error(f"{label}.source", f"{route.to.scheme}: makes no connection")
         if route.password_file and not route.to.user:
             findings.error(f"{label}.to", "names no user for password_file", "smtp://user@host:587")
         if route.to.user and route.to.scheme == "lmtp":
@@ -140,6 +147,27 @@ def _tls_rules(config: Config, findings: Findings) -> None:
             findings.error(f"{label}.mode", f"is {rule.mode!r}, but there are pins", 'write "pinned"')
         if rule.mode in ("verify", "pinned") and rule.match == "*":
             findings.warn(label, "asks every server of the world for a certificate that few have", "name the domains")
+
+
+def _source(label: str, source: tuple[str, ...], findings: Findings) -> None:
+    if len({":" in address for address in source}) < len(source):
+        findings.error(f"{label}.source", "names more than one address of a kind", "one of IPv4, one of IPv6")
+
+
+def _pipe(label: str, route: RouteRule, findings: Findings) -> None:
+    if route.to.scheme != "pipe":
+        if route.command or route.run_as:
+            key = "command" if route.command else "run_as"
+            findings.error(f"{label}.{key}", f"is for pipe: only, not for {route.to.scheme}:")
+        return
+    if not route.command:
+        findings.error(f"{label}.command", "is missing", 'command = ["/usr/bin/program", "--for", "%u@%d"]')
+        return
+    program = route.command[0]
+    if not program.startswith("/") or "%" in program:
+        findings.error(f"{label}.command", f"{program!r} is no whole path of a program", "no search path is used")
+    elif not os.access(program, os.X_OK):
+        findings.warn(f"{label}.command", f"{program} cannot be run", "its mail waits until it can")
 
 
 def _limits(config: Config, findings: Findings) -> None:
@@ -167,6 +195,8 @@ def _smarthost(label: str, path: str, findings: Findings) -> None:
 
 def _local(config: Config, place: Place, findings: Findings) -> None:
     deliver = config.local.deliver
+    if config.local.quota_bytes and (deliver is None or deliver.scheme != "maildir"):
+        findings.error("local.quota", "is for a maildir only")
     if deliver is not None and deliver.scheme not in {"maildir", "lmtp", "smtp", "discard", "reject"}:
         findings.error("local.deliver", f"{deliver.scheme}: is no place for mailboxes", "maildir:// or lmtp://")
     if deliver is not None and deliver.user:

@@ -111,10 +111,24 @@ KEYS: tuple[Key, ...] = (
         parse.positive_duration, "expire_s"),
     Key("delivery.delay_warning", "duration", '"4h"', "When the sender is told of a delay; 0 is never.", parse.duration,
         "delay_warning_s"),
+    Key("delivery.source", "list of IP addresses", "[]", "Addresses of this host to connect from, at most one of IPv4"
+        " and one of IPv6; with only one, the other kind is not used. Empty leaves it to the system.",
+        parse.several(parse.ip), "source"),
+    Key("delivery.prefer", "choice", '"ipv4"', "Which addresses of a host are tried first: ipv4 or ipv6; the others"
+        " join after a quarter of a second. ipv4-only and ipv6-only use no others.",
+        parse.one_of("ipv4", "ipv6", "ipv4-only", "ipv6-only"), "prefer"),
+    Key("delivery.srs", "flag", "true", "Mail that an alias sends on to another house leaves with a sender of ours,"
+        " from which reports find back (SRS); false keeps the sender, whose SPF record then fails there.", parse.flag,
+        "srs"),
     Key("delivery.route.match", "domain pattern", "(required)", 'The recipient\'s domain; * and ? stand for anything,'
         ' "*" alone is every domain but our own.', parse.domain_glob, "match"),
+    Key("delivery.route.from", "list of patterns", "[]", 'Only mail of these senders: an address, "@domain", a pattern'
+        ' with * and ?, or "<>" for reports. Empty is any.', parse.several(parse.sender_glob), "senders"),
+    Key("delivery.route.user", "list of patterns", "[]", "Only mail of these users, who signed in: a name, or a pattern"
+        " with * and ?. Empty is any.", parse.several(parse.user_glob), "users"),
     Key("delivery.route.to", "target", "(required)", "smtp:// smtps:// lmtp:// lmtp:///path.sock maildir:///path/%u"
-        " reject: discard:; a user for sign-in goes before the host, as smtp://user@host:587.", parse.target, "to"),
+        " pipe: mx: reject: discard:; a user for sign-in goes before the host, as smtp://user@host:587. mx: is the way"
+        " by DNS, for a route that only sets source or tls.", parse.target, "to"),
     Key("delivery.route.password_file", "path", '""', "File that holds the password of that user, readable by the"
         " service only.", parse.text, "password_file", base="file"),
     Key("delivery.route.tls", "choice", '("verify" with a user, else "may")', "may: use TLS where offered; encrypt:"
@@ -134,12 +148,26 @@ KEYS: tuple[Key, ...] = (
         " dns.trust_ad.", parse.flag, "dane"),
     Key("delivery.tls_reports", "flag", "true", "Send a daily report to domains that ask for one (TLSRPT, RFC 8460).",
         parse.flag, "tls_reports"),
+    Key("delivery.route.source", "list of IP addresses", "[]", "Addresses of this host to connect from, at most one of"
+        " IPv4 and one of IPv6; with only one, the other kind is not used. Empty is delivery.source.",
+        parse.several(parse.ip), "source"),
+    Key("delivery.route.command", "list of words", "[]", 'For pipe: the program, by its whole path, and its arguments;'
+        " %u is the local part, %d the domain, %% a percent sign. No shell reads it.", parse.several(parse.word),
+        "command"),
+    Key("delivery.route.run_as", "text", '""', "For pipe: the user, or user:group, of the program when the daemon runs"
+        " as root.", parse.text, "run_as"),
+    Key("delivery.route.quota", "size", "0", "For maildir: how much each mailbox may hold; 0 is any size.",
+        parse.optional_size, "quota_bytes"),
     Key("local.deliver", "target", "(maildir:// data/mailboxes/%d/%u)", "Where mailboxes are: maildir:// with %d"
         " and %u, or lmtp://.", parse.target, "deliver"),
     Key("local.aliases", "list of paths", "(/etc/aliases)", "Alias files in the format of aliases(5). Under --root:"
         " aliases in that directory.", parse.several(parse.text), "aliases", base="file"),
     Key("local.catch_all", "address", '""', "Takes mail for unknown local parts; empty refuses it.",
         parse.optional_address, "catch_all"),
+    Key("local.quota", "size", "0", "How much each mailbox of local.deliver may hold, as maildir; 0 is any size. Mail"
+        " for a full one waits.", parse.optional_size, "quota_bytes"),
+    Key("local.pipe_timeout", "duration", '"5m"', "How long the program of a pipe may take before it is killed.",
+        parse.positive_duration, "pipe_timeout_s"),
     Key("local.delimiter", "character", '"+"', "Separates a sub-address: alice+lists reaches alice.", parse.delimiter,
         "delimiter"),
     Key("smtp.bare_newline", "choice", '"reject"', "A CR or LF in a mail that is not part of CRLF: reject the mail, or"

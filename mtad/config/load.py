@@ -31,6 +31,14 @@ from mtad.config.tree import (
 )
 from mtad.mail.envelope import Clock
 
+_OF_ROUTES = {
+    "from": "senders",
+    "user": "users",
+    "source": "source",
+    "command": "command",
+    "run_as": "run_as",
+    "quota": "quota_bytes",
+}
 MAIL_LISTENERS = frozenset({"smtp", "submission", "submissions"})
 
 
@@ -101,6 +109,7 @@ def _tree(
             to=route["to"],
             password_file=route.get("password_file", ""),
             tls=route.get("tls") or tls_default(route["to"]),
+            **{field: route[name] for name, field in _OF_ROUTES.items() if name in route},
         )
         for route in routes
     )

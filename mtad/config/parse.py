@@ -16,6 +16,7 @@ PORTS = {"smtp": 25, "smtps": 465, "lmtp": 24}
 DURATION_MAX_S = 366 * 86400.0
 COUNT_MAX = 1_000_000
 
+_SIGNS = "%u is the local part, %d the domain, %% a percent sign"
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s*([smhdw]?)")
 _SIZE = re.compile(r"(\d{1,12})\s*([KMG]?)(?:I?B)?")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
@@ -125,6 +126,11 @@ def size(value: Any) -> int:
     return octets
 
 
+def optional_size(value: Any) -> int:
+    """As size; 0 is none."""
+    return 0 if value in (0, "0") and not isinstance(value, bool) else size(value)
+
+
 def line_length(value: Any) -> int:
     """Octets of a line; 0 is no limit. Less than 998 would refuse what every mailer may send (RFC 5321 4.5.3.1.6)."""
     if isinstance(value, int) and not isinstance(value, bool) and (value == 0 or 998 <= value < 1024):
@@ -181,6 +187,45 @@ def pin(value: Any) -> str:
         hint = "openssl x509 -pubkey -noout -in cert.pem | openssl pkey -pubin -outform DER | sha256sum"
         raise BadValue(f"{given!r} is no SHA-256 digest", hint)
     return octets.hex()
+
+
+def sender_glob(value: Any) -> str:
+    """A pattern over senders: an address, "@domain", a glob, or "<>", the null sender; in the form that is compared."""
+    given = text(value).strip()
+    if given == "<>":
+        return given
+    if given.startswith("@"):
+        return f"@{domain_glob(given[1:])}"
+    if any(character in "*?" for character in given):
+        return given.lower()
+    if "@" not in given:
+        raise BadValue(f"{given!r} is no sender", '"alice@example.org" "@example.org" "*@*.example.org" "<>"')
+    return addresses.fold(optional_address(given))
+
+
+def user_glob(value: Any) -> str:
+    given = text(value).strip().lower()
+    if not given:
+        raise BadValue("is empty", '"alice@example.org", or "*@example.org"')
+    return given
+
+
+def ip(value: Any) -> str:
+    """An IP address of this host."""
+    given = text(value).strip()
+    try:
+        return str(ipaddress.ip_address(given))
+    except ValueError:
+        raise BadValue(f"{given!r} is no IP address", '"192.0.2.7" or "2001:db8::7"') from None
+
+
+def word(value: Any) -> str:
+    """One word of a command."""
+    given = text(value)
+    for sign in re.findall(r"%.?", given):
+        if sign not in ("%u", "%d", "%%"):
+            raise BadValue(f"{given!r}: unknown sign {sign!r}", _SIGNS)
+    return given
 
 
 def host_port(value: Any, default: int = 0) -> Address:
@@ -253,12 +298,14 @@ def target(value: Any) -> Target:
     given = text(value).strip()
     scheme, colon, rest = given.partition(":")
     scheme = scheme.lower()
-    hint = "smtp:// smtps:// lmtp:// lmtp:///path.sock maildir:///path/%u reject: discard:"
+    hint = "smtp:// smtps:// lmtp:// lmtp:///path.sock maildir:///path/%u pipe: mx: reject: discard:"
     match scheme if colon else "":
         case "reject":
             return Target("reject", text=rest.strip().removeprefix("//"))
-        case "discard":
-            return Target("discard")
+        case "discard" | "mx" | "pipe" if rest.strip("/ ") == "":
+            return Target(scheme)
+        case "pipe":
+            raise BadValue("a pipe takes no words here", 'to = "pipe:" and command = ["/usr/bin/program", "%u@%d"]')
         case "maildir":
             return Target("maildir", path=_maildir(rest))
         case "smtp" | "smtps" | "lmtp":
@@ -278,7 +325,7 @@ def check_pattern(path: str) -> str:
     """A maildir pattern knows %u (local part), %d (domain) and %%; without %u, all mail shares one mailbox."""
     for sign in re.findall(r"%.?", path):
         if sign not in ("%u", "%d", "%%"):
-            raise BadValue(f"{path!r}: unknown sign {sign!r}", "%u is the local part, %d the domain, %% a percent sign")
+            raise BadValue(f"{path!r}: unknown sign {sign!r}", _SIGNS)
     if ".." in path.split("/"):
         raise BadValue(f"{path!r} climbs with ..")
     return path

@@ -88,7 +88,7 @@ class Dns:
 class Target:
     """Where a route leads: the parsed form of "smtp://user@host:port" and its kin."""
 
-    scheme: str  # smtp smtps lmtp maildir reject discard
+    scheme: str  # smtp smtps lmtp maildir mx pipe reject discard
     host: str = ""  # name or address literal without brackets
     port: int = 0
     path: str = ""  # LMTP socket, or maildir pattern
@@ -98,10 +98,18 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class RouteRule:
+    """Where some mail goes. It holds when `match` and each of `senders` and `users` that is not empty do."""
+
     match: str  # glob over the recipient domain; "*" = all
     to: Target
     password_file: str = ""
     tls: str = "may"  # may | encrypt | verify
+    senders: tuple[str, ...] = ()  # addresses, "@domain", globs, "<>"
+    users: tuple[str, ...] = ()  # names of users who signed in, or globs
+    source: tuple[str, ...] = ()  # our addresses to connect from
+    command: tuple[str, ...] = ()  # of a pipe: a program and its arguments, with %u and %d
+    run_as: str = ""  # of a pipe: the user, or user:group, when the daemon is root
+    quota_bytes: int = 0  # of each maildir; 0 = none
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +137,9 @@ class Delivery:
     mta_sts: bool = True
     dane: bool = True
     tls_reports: bool = True
+    source: tuple[str, ...] = ()  # our addresses to connect from, where the route names none
+    prefer: str = "ipv4"  # ipv4 | ipv6 (first), ipv4-only | ipv6-only
+    srs: bool = True  # forwarded mail gets a sender of ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +148,8 @@ class Local:
     aliases: tuple[str, ...] = ()
     catch_all: str = ""
     delimiter: str = "+"  # sub-address
+    quota_bytes: int = 0  # of each maildir of `deliver`; 0 = none
+    pipe_timeout_s: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)

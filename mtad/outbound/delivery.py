@@ -13,7 +13,8 @@ from mtad.mail.reply import LOCAL_ERROR, Refused, Reply
 from mtad.outbound import route
 from mtad.outbound.bounce import HERE, Handed
 from mtad.outbound.local import Mailboxes
-from mtad.outbound.route import Discard, Found, Host, Maildir, Plan, Remote
+from mtad.outbound.pipe import Programs
+from mtad.outbound.route import Discard, Found, Host, Maildir, Pipe, Plan, Remote
 from mtad.outbound.security import Security
 from mtad.outbound.transport import Outcome, Transport, unsafe
 from mtad.queue.store import Store
@@ -58,6 +59,7 @@ class Delivery:
         directory: Directory,
         transport: Transport,
         mailboxes: Mailboxes,
+        programs: Programs,
         security: Security,
         clock: Clock,
         rng: random.Random,
@@ -68,6 +70,7 @@ class Delivery:
         self._directory = directory
         self._transport = transport
         self._mailboxes = mailboxes
+        self._programs = programs
         self._security = security
         self._clock = clock
         self._rng = rng
@@ -84,26 +87,28 @@ class Delivery:
             {to.n: one.handed for to, one in pairs if one.handed is not HERE},
         )
 
-    async def plan(self, domain: str) -> Plan:
-        """Where mail for this domain goes now."""
-        rule = route.rule_for(domain, self._config)
+    async def plan(self, domain: str, sender: str = "", user: str = "") -> Plan:
+        """Where mail for this domain goes now, when it is of this sender ("": a report) and this user ("": none)."""
+        rule = route.rule_for(domain, self._config, sender, user)
         if isinstance(rule, Reply):
             return rule
-        if rule is not None:
+        if rule is not None and rule.to.scheme != "mx":
             host = route.lookup(rule.to)
             found: Found = route.literal(host) if host else ()
             if host and not found:
                 found = await _tried(self._resolver.system_addresses, host)
-            return route.by_rule(rule, found)
+            return route.by_rule(rule, found, self._config)
         if domain.startswith("["):
-            return route.by_mx((domain,), {domain: route.literal(domain)}, self._config)
+            return route.by_mx((domain,), {domain: route.literal(domain)}, self._config, rule)
         mx = await self._mx(domain)
         hosts = route.names(domain, mx, self._config, self._rng)
         if isinstance(hosts, Reply):
             return hosts
         found_all = await asyncio.gather(*(self._addresses(host) for host in hosts))
-        plan = route.by_mx(hosts, dict(zip(hosts, found_all, strict=True)), self._config)
-        return await self._security.secured(domain, mx, plan) if isinstance(plan, Remote) else plan
+        plan = route.by_mx(hosts, dict(zip(hosts, found_all, strict=True)), self._config, rule)
+        if isinstance(plan, Remote) and (rule is None or rule.tls == "may"):
+            return await self._security.secured(domain, mx, plan)
+        return plan
 
     # --- inside
 
@@ -112,18 +117,18 @@ class Delivery:
             return [Said(_EXPANDED, "aliases")] * len(job.recipients)
         if late(job.message, self._clock()):
             return [Said(to.last if to.last is not None and to.last.temporary else _LATE) for to in job.recipients]
-        plan = await self.plan(job.domain)
+        plan = await self.plan(job.domain, job.message.sender, job.message.peer.user)
         match plan:
             case Reply():
                 return [Said(plan)] * len(job.recipients)
             case Discard():
                 return [Said(_DISCARDED, "discard")] * len(job.recipients)
-            case Maildir(pattern):
-                return await self._into_maildirs(job, pattern)
+            case Maildir() | Pipe():
+                return await self._here(job, plan)
             case Remote():
                 return await self._over_the_wire(job, plan)
 
-    async def _into_maildirs(self, job: Job, pattern: str) -> Sequence[Said]:
+    async def _here(self, job: Job, plan: Maildir | Pipe) -> Sequence[Said]:
         content = await self._store.content(job.message.id)
         ours = self._directory.ours(job.domain)
         said: list[Said] = []
@@ -134,8 +139,12 @@ class Delivery:
             if _cancelled():
                 said.append(Said(LOCAL_ERROR))
                 continue
-            reply = await self._mailboxes.deliver(pattern, recipient, job.message, content)
-            said.append(Said(reply, "maildir"))
+            if isinstance(plan, Maildir):
+                reply = await self._mailboxes.deliver(plan.pattern, recipient, job.message, content, plan.quota_bytes)
+                said.append(Said(reply, "maildir"))
+            else:
+                reply = await self._programs.deliver(plan, recipient, job.message, content)
+                said.append(Said(reply, f"pipe:{plan.command[0]}"))
         return said
 
     async def _over_the_wire(self, job: Job, plan: Remote) -> Sequence[Said]:

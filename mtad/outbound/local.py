@@ -7,14 +7,17 @@ the rename and our record of it replaces itself, as long as no reader moved it.
 import asyncio
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import ExitStack, suppress
+from functools import partial
 
 from mtad.mail import headers
 from mtad.mail.envelope import Content, Message, Recipient
 from mtad.mail.reply import LOCAL_ERROR, Reply
+from mtad.outbound import quota
 from mtad.outbound.connection import read_chunk
+from mtad.outbound.quota import Full
 from mtad.outbound.route import mailbox
 
 DELIVERED = Reply(250, "2.0.0", "Delivered to the mailbox", stage="final")
@@ -31,30 +34,34 @@ class Mailboxes:
         self._executor = executor
         self._hostname = hostname
 
-    async def deliver(self, pattern: str, recipient: Recipient, message: Message, content: Content) -> Reply:
+    async def deliver(
+        self, pattern: str, recipient: Recipient, message: Message, content: Content, quota_bytes: int = 0
+    ) -> Reply:
         """Success, or a temporary reply with its cause. Cancelled, it returns all the same, when the thread has ended:
-        what that did must be recorded."""
+        what that did must be recorded. `quota_bytes`: what the mailbox may hold; 0 = any size."""
         path = mailbox(pattern, recipient.address)
         if isinstance(path, Reply):
             return path
         name = f"{int(message.accepted_at)}.{recipient.id}.{_plain(self._hostname)}"
         loop = asyncio.get_running_loop()
-        writing = loop.run_in_executor(
-            self._executor, store, path, name, _top(message, recipient), content, message.body == "BINARYMIME"
-        )
+        octets = partial(octets_of, message, recipient, content)
+        writing = loop.run_in_executor(self._executor, store, path, name, octets, quota_bytes)
         try:
             try:
                 await asyncio.shield(writing)
             except asyncio.CancelledError:
                 await asyncio.wait([writing])
                 writing.result()
+        except Full as full:
+            return _QUOTA.because(f"{path}: {full}")
         except OSError as error:
             return _why(error).because(f"{path}: {error}")
         return DELIVERED
 
 
-def store(path: str, name: str, top: bytes, content: Content, binary: bool = False) -> None:
-    """Blocking: write tmp/name, fsync, rename to new/name, fsync new. Raises OSError, and then nothing is in new."""
+def store(path: str, name: str, octets: Callable[[], Iterable[bytes]], quota_bytes: int = 0) -> None:
+    """Blocking: write tmp/name, fsync, rename to new/name, fsync new. Raises OSError or Full, and then nothing is in
+    new. With a quota the size stands in the name (",S=") and in maildirsize, for us and for every IMAP server."""
     with ExitStack() as opened:
 
         def keep(directory: int) -> int:
@@ -63,16 +70,36 @@ def store(path: str, name: str, top: bytes, content: Content, binary: bool = Fal
 
         box = keep(_open_mailbox(path))
         tmp, new, _ = (keep(_open_inside(box, part)) for part in ("tmp", "new", "cur"))
-        _write(tmp, name, _lines(top, content, binary))
+        size_bytes = _write(tmp, name, octets())
+        final = f"{name},S={size_bytes}" if quota_bytes else name
         try:
-            os.rename(name, name, src_dir_fd=tmp, dst_dir_fd=new)
-        except OSError:
+            again = bool(quota_bytes) and _exists(new, final)
+            if quota_bytes and not again:
+                quota.check(box, size_bytes, quota_bytes)
+            os.rename(name, final, src_dir_fd=tmp, dst_dir_fd=new)
+        except (OSError, Full):
             os.unlink(name, dir_fd=tmp)
             raise
         os.fsync(new)
+        if quota_bytes and not again:
+            quota.note(box, size_bytes)
 
 
-def _write(tmp: int, name: str, octets: Iterable[bytes]) -> None:
+def octets_of(message: Message, recipient: Recipient, content: Content) -> Iterator[bytes]:
+    """The mail as a mailbox or a program of this host gets it: with Return-Path and Delivered-To, LF at line ends."""
+    return _lines(_top(message, recipient), content, message.body == "BINARYMIME")
+
+
+def _exists(directory: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _write(tmp: int, name: str, octets: Iterable[bytes]) -> int:
+    """The size of what is now, synced, in the file."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         file = os.open(name, flags, 0o600, dir_fd=tmp)
@@ -83,6 +110,7 @@ def _write(tmp: int, name: str, octets: Iterable[bytes]) -> None:
         with open(file, "wb", closefd=False) as out:
             out.writelines(octets)
         os.fsync(file)
+        return os.fstat(file).st_size
     except OSError:
         os.unlink(name, dir_fd=tmp)
         raise

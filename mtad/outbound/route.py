@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
+from itertools import zip_longest
 
 from mtad.config import Config, RouteRule, Target
 from mtad.dns.resolver import MxAnswer, NoData, NoSuchName
-from mtad.mail.address import split
+from mtad.mail.address import AddressError, fold, split
 from mtad.mail.reply import Reply
 from mtad.tls.requirement import OPPORTUNISTIC, Level, Requirement
 
@@ -47,6 +48,7 @@ class Remote:
     scheme: str = "smtp"  # smtp, smtps (TLS from the first octet), lmtp
     user: str = ""
     password_file: str = ""
+    source: tuple[str, ...] = ()  # our addresses to connect from, one of a kind; () leaves it to the system
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,16 @@ class Maildir:
     """Into files; `pattern` holds %d and %u."""
 
     pattern: str
+    quota_bytes: int = 0  # of one mailbox; 0 = none
+
+
+@dataclass(frozen=True, slots=True)
+class Pipe:
+    """Into a program; its words hold %d and %u."""
+
+    command: tuple[str, ...]
+    run_as: str = ""
+    timeout_s: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,25 +73,49 @@ class Discard:
     """Delivered to nowhere."""
 
 
-Plan = Remote | Maildir | Discard | Reply
+Plan = Remote | Maildir | Pipe | Discard | Reply
 """A Reply says why there is no way, for all recipients."""
 
 
-def rule_for(domain: str, config: Config) -> RouteRule | Reply | None:
-    """The first route that matches, else local delivery of our own domains, else None: by MX.
+def rule_for(domain: str, config: Config, sender: str = "", user: str = "") -> RouteRule | Reply | None:
+    """The first route that matches, else local delivery of our own domains, else None: by MX. `sender` is the one of
+    the mail, "" for a report; `user` who signed in to send it."""
+    number = matched(domain, config, sender, user)
+    if number is not None:
+        return config.delivery.routes[number]
+    if domain in config.domains:
+        if config.local.deliver is None:
+            return Reply(451, "4.3.5", "No delivery is configured for this domain")
+        return RouteRule(domain, config.local.deliver, quota_bytes=config.local.quota_bytes)
+    return None
+
+
+def matched(domain: str, config: Config, sender: str = "", user: str = "") -> int | None:
+    """The number, from 0, of the first route that matches.
 
     The plain "*" of a smarthost leaves our own domains to local delivery: mail for this host must not leave it.
     """
-    ours = domain in config.domains
-    here = ours and config.local.deliver is not None
-    for rule in config.delivery.routes:
+    here = domain in config.domains and config.local.deliver is not None
+    for number, rule in enumerate(config.delivery.routes):
         if not here if rule.match == "*" else fnmatchcase(domain, rule.match):
-            return rule
-    if ours:
-        if config.local.deliver is None:
-            return Reply(451, "4.3.5", "No delivery is configured for this domain")
-        return RouteRule(domain, config.local.deliver)
+            if rule.senders and not any(_is_sender(pattern, sender) for pattern in rule.senders):
+                continue
+            if rule.users and not any(fnmatchcase(user.lower(), pattern) for pattern in rule.users if user):
+                continue
+            return number
     return None
+
+
+def _is_sender(pattern: str, sender: str) -> bool:
+    if pattern == "<>" or not sender:
+        return pattern == "<>" and not sender
+    try:
+        key = fold(sender)
+    except AddressError:
+        key = sender.lower()
+    if pattern.startswith("@"):
+        return fnmatchcase(key.rpartition("@")[2], pattern[1:])
+    return fnmatchcase(key, pattern) if any(sign in pattern for sign in "*?") else key == pattern
 
 
 def names(domain: str, mx: MxAnswer | Exception, config: Config, rng: random.Random) -> tuple[str, ...] | Reply:
@@ -105,10 +141,35 @@ def names(domain: str, mx: MxAnswer | Exception, config: Config, rng: random.Ran
     return tuple(dict.fromkeys(name for *_, name in order))[:NAMES_MAX]
 
 
-def by_mx(hosts: Sequence[str], found: Mapping[str, Found], config: Config) -> Plan:
-    """The plan for `names`, given what the resolver found for each."""
+def left_out(address: str, config: Config) -> str:
+    """Why mail by MX is not sent to this address: "own", "private", or "" when it is."""
+    if listens(config, address, config.delivery.port):
+        return "own"
+    return "" if config.delivery.allow_private_addresses or public(address) else "private"
+
+
+def in_order(addresses: Sequence[str], config: Config, source: Sequence[str] = ()) -> list[str]:
+    """The addresses of one host as they are tried (RFC 8305 4): of both kinds by turns, the preferred kind first. A
+    kind without a source of ours is not used, when sources are named."""
+    six = [address for address in addresses if ":" in address]
+    four = [address for address in addresses if ":" not in address]
+    prefer = config.delivery.prefer
+    if source:
+        six, four = (
+            kind if any((":" in one) is wide for one in source) else [] for kind, wide in ((six, True), (four, False))
+        )
+    first, second = (six, four) if prefer.startswith("ipv6") else (four, six)
+    if prefer.endswith("-only"):
+        second = []
+    return [one for pair in zip_longest(first, second) for one in pair if one is not None]
+
+
+def by_mx(hosts: Sequence[str], found: Mapping[str, Found], config: Config, rule: RouteRule | None = None) -> Plan:
+    """The plan for `names`, given what the resolver found for each. `rule` is the route that led here, if one did."""
     port = config.delivery.port
-    private = own = False
+    source = (rule.source if rule else ()) or config.delivery.source
+    tls = _requirement(rule) if rule else OPPORTUNISTIC
+    private = own = unused = False
     temporary = ""
     good: list[Host] = []
     for name in hosts:
@@ -117,26 +178,31 @@ def by_mx(hosts: Sequence[str], found: Mapping[str, Found], config: Config) -> P
             if not isinstance(answer, NoData | NoSuchName):
                 temporary = str(answer) or type(answer).__name__
             continue
-        for address in answer:
-            if listens(config, address, port):
-                own = True
-            elif not config.delivery.allow_private_addresses and not public(address):
-                private = True
-            else:
-                good.append(Host(name, address, port))
+        usable = in_order(answer, config, source)
+        unused = unused or len(usable) < len(answer)
+        for address in usable:
+            match left_out(address, config):
+                case "own":
+                    own = True
+                case "private":
+                    private = True
+                case _:
+                    good.append(Host(name, address, port, tls))
     if good:
-        return Remote(tuple(good[:HOSTS_MAX]))
+        return Remote(tuple(good[:HOSTS_MAX]), source=source)
     if own:
         return Reply(554, "5.4.6", "Mail for the domain loops back to this host")
     if temporary:
         return Reply(451, "4.4.4", "No address of the domain's mail hosts could be found", cause=temporary)
+    if unused:  # by our own settings: never a reason to lose mail
+        return Reply(451, "4.4.4", "The domain's mail hosts have no address of a kind that we use")
     if private:
         return Reply(550, "5.4.4", "The domain's mail hosts have only private addresses")
     return Reply(550, "5.4.4", "The domain's mail hosts have no address")
 
 
-def by_rule(rule: RouteRule, found: Found) -> Plan:
-    """The plan for a route of the settings; `found` for the host it names (`lookup`), if it does."""
+def by_rule(rule: RouteRule, found: Found, config: Config) -> Plan:
+    """The plan for a route of the settings but for "mx:"; `found` for the host it names (`lookup`), if it does."""
     to = rule.to
     match to.scheme:
         case "reject":
@@ -144,7 +210,9 @@ def by_rule(rule: RouteRule, found: Found) -> Plan:
         case "discard":
             return Discard()
         case "maildir":
-            return Maildir(to.path)
+            return Maildir(to.path, rule.quota_bytes)
+        case "pipe":
+            return Pipe(rule.command, rule.run_as, config.local.pipe_timeout_s)
         case "lmtp" if to.path:
             return Remote((Host("", to.path, 0),), "lmtp")
         case _:
@@ -153,10 +221,18 @@ def by_rule(rule: RouteRule, found: Found) -> Plan:
         # The operator's name, perhaps mistyped: never a reason to lose mail.
         return Reply(451, "4.4.4", f"No address for the route's host {to.host}", cause=str(found))
     port = to.port or _SMTP_PORTS[to.scheme]
+    # The system's own source does not fit a smarthost next door; it is for the way to strangers.
+    source = rule.source
+    tls = _requirement(rule)
+    hosts = tuple(Host(to.host, address, port, tls) for address in in_order(found, config, source)[:HOSTS_MAX])
+    if not hosts:
+        return Reply(451, "4.4.4", f"The route's host {to.host} has no address of a kind that we use")
+    return Remote(hosts, to.scheme, to.user, rule.password_file, source)
+
+
+def _requirement(rule: RouteRule) -> Requirement:
     level = _LEVELS.get(rule.tls, "verify")
-    tls = OPPORTUNISTIC if level == "may" else Requirement(level, "configured", f"the route for {rule.match}")
-    hosts = tuple(Host(to.host, address, port, tls) for address in found[:HOSTS_MAX])
-    return Remote(hosts, to.scheme, to.user, rule.password_file)
+    return OPPORTUNISTIC if level == "may" else Requirement(level, "configured", f"the route for {rule.match}")
 
 
 def lookup(to: Target) -> str:

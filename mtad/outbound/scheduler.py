@@ -21,6 +21,7 @@ from mtad.outbound import bounce
 from mtad.outbound.connection import Timeouts
 from mtad.outbound.delivery import Delivery, Tried
 from mtad.outbound.local import Mailboxes
+from mtad.outbound.pipe import Programs
 from mtad.outbound.security import Security
 from mtad.outbound.transport import TlsSeen, Transport
 from mtad.queue import retry
@@ -81,6 +82,7 @@ class Scheduler:
         self._security = security
         self._executor = ThreadPoolExecutor(THREADS, "delivery")
         self._transport = Transport(config, self._executor, tls_context, timeouts, tls_seen, clock)
+        self._programs = Programs()
         self._leased: dict[tuple[str, int, int], _Running] = {}
         self._lanes: dict[str, _Lane] = {}
         self._ready: deque[_Running] = deque()  # admitted, wait for a worker
@@ -145,6 +147,7 @@ class Scheduler:
             task.cancel()
         await _over(late, None)
         self._transport.close()
+        self._programs.close()
         self._executor.shutdown(wait=False)
 
     # --- leasing
@@ -160,6 +163,7 @@ class Scheduler:
             directory,
             self._transport,
             mailboxes,
+            self._programs,
             self._security,
             self._clock,
             self._rng,

@@ -406,3 +406,60 @@ def test_fewer_recipients_than_every_sender_may_count_on_are_odd(read: Callable[
     assert not any(
         "limits.recipients" in warning for warning in read(f"{MINIMAL}[limits]\nrecipients = 100\n").warnings
     )
+
+
+def test_routes_by_sender_user_source_and_program(read: Callable[..., Config]) -> None:
+    config = read(
+        MINIMAL
+        + """
+        [delivery]
+        source = ["192.0.2.7"]
+        [[delivery.route]]
+        match = "*"
+        from = ["Alice@Example.test", "@News.example.test", "bounce-*@*", "<>"]
+        user = ["Bob@example.test"]
+        to = "mx:"
+        source = ["2001:DB8::7", "192.0.2.8"]
+        [[delivery.route]]
+        match = "lists.example.test"
+        to = "pipe:"
+        command = ["/bin/cat", "--for", "%u@%d"]
+        run_as = "list:list"
+        [[delivery.route]]
+        match = "old.example.test"
+        to = "maildir:///var/old/%u"
+        quota = "100M"
+        [local]
+        quota = "1G"
+        """
+    )
+    by_sender, program, files = config.delivery.routes
+    assert by_sender.senders == ("alice@example.test", "@news.example.test", "bounce-*@*", "<>")
+    assert by_sender.users == ("bob@example.test",)
+    assert (by_sender.to.scheme, by_sender.source) == ("mx", ("2001:db8::7", "192.0.2.8"))
+    assert (program.command, program.run_as) == (("/bin/cat", "--for", "%u@%d"), "list:list")
+    assert (files.quota_bytes, config.local.quota_bytes) == (100 << 20, 1 << 30)
+    assert config.delivery.source == ("192.0.2.7",)
+
+
+@pytest.mark.parametrize(
+    ("lines", "key"),
+    [
+        ('to = "pipe:"', "command"),
+        ('to = "pipe:cat"', "to"),
+        ('to = "pipe:"\ncommand = ["cat"]', "command"),
+        ('to = "pipe:"\ncommand = ["/bin/%u"]', "command"),
+        ('to = "pipe:"\ncommand = ["/bin/cat", "%x"]', "command"),
+        ('to = "mx:"\ncommand = ["/bin/cat"]', "command"),
+        ('to = "mx:"\nrun_as = "nobody"', "run_as"),
+        ('to = "mx:"\nquota = "1M"', "quota"),
+        ('to = "mx:"\nsource = ["a.test"]', "source"),
+        ('to = "mx:"\nsource = ["192.0.2.1", "192.0.2.2"]', "source"),
+        ('to = "discard:"\nsource = ["192.0.2.1"]', "source"),
+        ('to = "mx:"\nfrom = ["nobody"]', "from"),
+        ('to = "mx:"\nuser = [""]', "user"),
+    ],
+)
+def test_bad_routes_are_named(read: Callable[..., Config], lines: str, key: str) -> None:
+    [problem] = problems(read, f'{MINIMAL}[[delivery.route]]\nmatch = "*"\n{lines}\n')
+    assert problem.startswith(f"delivery.route[1].{key}: ")

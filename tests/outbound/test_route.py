@@ -10,7 +10,8 @@ from mtad.config import Address, Config, Delivery, Listen, Local, Paths, RouteRu
 from mtad.dns.resolver import DnsTemporary, MxAnswer, NoData, NoSuchName
 from mtad.mail.reply import Reply
 from mtad.outbound import route
-from mtad.outbound.route import Discard, Host, Maildir, Remote
+from mtad.outbound.route import Discard, Host, Maildir, Pipe, Remote
+from mtad.tls.requirement import Requirement
 
 SMARTHOST = RouteRule("*.lan.test", Target("smtp", "relay.lan.test", 2600, user="u"), "/secret", "verify")
 CONFIG = Config(
@@ -44,6 +45,64 @@ def test_the_first_matching_rule_then_our_domains_then_mx():
     assert route.rule_for("own.test", named).to.scheme == "discard"
 
 
+@pytest.mark.parametrize(
+    ("rule", "sender", "user", "holds"),
+    [
+        ({"senders": ("a@x.test",)}, "A@X.test", "", True),
+        ({"senders": ("a@x.test",)}, "b@x.test", "", False),
+        ({"senders": ("@x.test",)}, "b@x.test", "", True),
+        ({"senders": ("@x.test",)}, "b@sub.x.test", "", False),
+        ({"senders": ("@*.x.test",)}, "b@sub.x.test", "", True),
+        ({"senders": ("news-*@x.test", "<>")}, "news-7@x.test", "", True),
+        ({"senders": ("news-*@x.test", "<>")}, "", "", True),
+        ({"senders": ("*",)}, "", "", False),
+        ({"senders": ("@x.test",)}, "no address", "", False),
+        ({"users": ("alice@own.test",)}, "a@x.test", "Alice@own.test", True),
+        ({"users": ("*@own.test",)}, "a@x.test", "bob@own.test", True),
+        ({"users": ("*",)}, "a@x.test", "", False),
+        ({"users": ("alice@own.test",), "senders": ("@x.test",)}, "a@x.test", "alice@own.test", True),
+        ({"users": ("alice@own.test",), "senders": ("@x.test",)}, "a@y.test", "alice@own.test", False),
+    ],
+)
+def test_routes_by_sender_and_user(rule, sender, user, holds):
+    narrow = RouteRule("*", Target("discard"), **rule)
+    config = replace(CONFIG, delivery=Delivery(routes=(narrow, RouteRule("*.test", Target("reject")))))
+    assert (route.rule_for("there.test", config, sender, user) is narrow) is holds
+    assert route.rule_for("own.test", config, sender, user) is not narrow  # it stays here
+
+
+@pytest.mark.parametrize(
+    ("prefer", "source", "order"),
+    [
+        ("ipv4", (), ["1.1.1.1", "::1", "2.2.2.2"]),
+        ("ipv6", (), ["::1", "1.1.1.1", "2.2.2.2"]),
+        ("ipv4-only", (), ["1.1.1.1", "2.2.2.2"]),
+        ("ipv6-only", (), ["::1"]),
+        ("ipv4", ("192.0.2.1",), ["1.1.1.1", "2.2.2.2"]),
+        ("ipv4", ("2001:db8::1",), ["::1"]),
+        ("ipv4", ("2001:db8::1", "192.0.2.1"), ["1.1.1.1", "::1", "2.2.2.2"]),
+        ("ipv4-only", ("2001:db8::1",), []),
+    ],
+)
+def test_order_of_addresses(prefer, source, order):
+    config = replace(CONFIG, delivery=Delivery(prefer=prefer))
+    assert route.in_order(["1.1.1.1", "2.2.2.2", "::1"], config, source) == order
+
+
+def test_a_source_goes_with_the_plan_and_none_of_its_kind_is_temporary():
+    config = replace(CONFIG, delivery=Delivery(source=("192.0.2.1",)))
+    assert route.by_mx(("a",), {"a": ("8.8.8.8", "2606:4700::1")}, config) == Remote(
+        (Host("a", "8.8.8.8", 25),), source=("192.0.2.1",)
+    )
+    assert code(route.by_mx(("a",), {"a": ("2606:4700::1",)}, config)) == "451 4.4.4"
+    by_dns = RouteRule("*", Target("mx"), tls="verify", source=("2001:db8::1",))
+    assert route.by_mx(("a",), {"a": ("8.8.8.8", "2606:4700::1")}, config, by_dns) == Remote(
+        (Host("a", "2606:4700::1", 25, Requirement("verify")),), source=("2001:db8::1",)
+    )
+    smarthost = RouteRule("*", Target("smtp", "h"), source=("192.0.2.1",))
+    assert code(route.by_rule(smarthost, ("::1",), config)) == "451 4.4.4"
+
+
 def test_our_domain_without_local_delivery_waits_for_the_operator():
     assert code(route.rule_for("own.test", Config("m", ("own.test",), CONFIG.paths))) == "451 4.3.5"
 
@@ -53,6 +112,7 @@ def test_our_domain_without_local_delivery_waits_for_the_operator():
     [
         (Target("discard"), (), Discard()),
         (Target("maildir", path="/m/%u"), (), Maildir("/m/%u")),
+        (Target("pipe"), (), Pipe(())),
         (Target("lmtp", path="/run/l"), (), Remote((Host("", "/run/l", 0),), "lmtp")),
         (Target("lmtp", "h"), ("127.0.0.1",), Remote((Host("h", "127.0.0.1", 24),), "lmtp")),
         (Target("smtp", "h", 26), ("10.0.0.1", "::1"), Remote((Host("h", "10.0.0.1", 26), Host("h", "::1", 26)))),
@@ -60,18 +120,18 @@ def test_our_domain_without_local_delivery_waits_for_the_operator():
     ],
 )
 def test_targets(target, found, plan):
-    assert route.by_rule(RouteRule("*", target), found) == plan
+    assert route.by_rule(RouteRule("*", target), found, CONFIG) == plan
 
 
 def test_reject_and_a_host_that_is_not_found():
-    assert code(route.by_rule(RouteRule("*", Target("reject", text="No.")), ())) == "550 5.7.1"
-    assert route.by_rule(RouteRule("*", Target("reject", text="No.")), ()).text == "No."
+    assert code(route.by_rule(RouteRule("*", Target("reject", text="No.")), (), CONFIG)) == "550 5.7.1"
+    assert route.by_rule(RouteRule("*", Target("reject", text="No.")), (), CONFIG).text == "No."
     for found in (NoSuchName("h"), DnsTemporary("h"), ()):
-        assert code(route.by_rule(SMARTHOST, found)) == "451 4.4.4"
+        assert code(route.by_rule(SMARTHOST, found, CONFIG)) == "451 4.4.4"
 
 
 def test_tls_credentials_come_along():
-    plan = route.by_rule(SMARTHOST, ("192.0.2.1",))
+    plan = route.by_rule(SMARTHOST, ("192.0.2.1",), CONFIG)
     assert (plan.hosts[0].tls.level, plan.user, plan.password_file) == ("verify", "u", "/secret")
 
 

@@ -114,7 +114,7 @@ def toml(value: object, kind: str) -> str:
 
 def target(to: Target) -> str:
     """A route's target as it is written."""
-    if to.scheme in {"reject", "discard"}:
+    if to.scheme in {"reject", "discard", "mx", "pipe"}:
         return f"{to.scheme}:{to.text}"
     if to.path:
         return f"{to.scheme}://{to.path}"
