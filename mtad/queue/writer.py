@@ -1,6 +1,7 @@
 """The writer: one thread that owns the connection, all its transactions and its checkpoints.
 
 What callers ask for meanwhile is done together: many operations, one transaction, one fsync, then all their answers.
+The thread is woken at the end of a turn of the loop, and again when the loop has seen what it did.
 An operation that fails takes none of the others with it: the transaction is undone and each is done by itself.
 """
 
@@ -8,6 +9,7 @@ import asyncio
 import errno
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -70,12 +72,13 @@ class Writer:
     def __init__(self, connection: sqlite3.Connection, *, checkpoints: bool = True) -> None:
         self._connection = connection
         self._checkpoints = checkpoints
-        self._queue: SimpleQueue[_Item | None] = SimpleQueue()
+        self._asked: deque[_Item] = deque()
+        self._bell: SimpleQueue[bool] = SimpleQueue()  # True: there is something to do; False: and then the end
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed: asyncio.Future[None] | None = None
-        self._ending = False  # only the thread touches it and what follows
-        self._wal_bytes = 0
+        self._rung = False  # the thread works, or is about to; only the loop touches it
+        self._wal_bytes = 0  # only the thread touches it
 
     async def do(self, work: Work[A, R], argument: A, size_bytes: int = 0) -> R:
         """Have it done, durably where it writes. `size_bytes` is about what it adds to the log. StoreError, or what
@@ -84,20 +87,21 @@ class Writer:
             raise StoreError("the queue is closed")
         loop = self._started()
         future: asyncio.Future[R] = loop.create_future()
-        self._queue.put(_Item(work, argument, size_bytes, future))
+        self._asked.append(_Item(work, argument, size_bytes, future))
+        if not self._rung:
+            self._ring()
         return await future
 
     async def close(self) -> None:
         """Do what was asked, empty the log, close the connection. Idempotent."""
         if self._closed is None:
             self._closed = self._started().create_future()
-            self._queue.put(None)
+            self._bell.put(False)
         await asyncio.shield(self._closed)
 
     def breathe(self) -> None:
         """For a LONG work, between its steps: do what others wait for."""
-        batch = self._take(wait=False)
-        if batch:
+        if batch := self._take():
             self._do_batch(batch)
 
     def _started(self) -> asyncio.AbstractEventLoop:
@@ -107,31 +111,44 @@ class Writer:
             self._thread.start()
         return self._loop
 
+    def _ring(self) -> None:
+        """Wake the thread, when this turn of the loop is over: what else comes up in it goes the same way. Nobody
+        rings while it works. Else it would begin anew for each mail or two, and fight for the interpreter lock."""
+        assert self._loop is not None
+        self._rung = True
+        self._loop.call_soon(self._bell.put, True)
+
+    def _worked(self) -> None:
+        self._rung = False
+        if self._asked:
+            self._ring()
+
     # From here on: in the thread.
 
     def _run(self) -> None:
-        while not self._ending:
-            batch = self._take(wait=True)
-            if batch:
+        while self._rings():
+            if batch := self._take():
                 self._do_batch(batch)
-            elif not self._ending:
-                self._checkpoint("TRUNCATE")
+            self._call(self._worked)
+        while batch := self._take():
+            self._do_batch(batch)
         self._checkpoint("TRUNCATE")
         self._connection.close()
         self._call(self._set_closed)
 
-    def _take(self, *, wait: bool) -> list[_Item]:
+    def _rings(self) -> bool:
+        """Sleep until there is something to do. False: it is the end."""
+        while True:
+            try:
+                return self._bell.get(timeout=IDLE_S if self._wal_bytes else None)
+            except Empty:
+                self._checkpoint("TRUNCATE")
+
+    def _take(self) -> list[_Item]:
         batch: list[_Item] = []
-        try:
-            item = self._queue.get(wait, IDLE_S if self._wal_bytes else None)
-            while item is not None:
-                batch.append(item)
-                if len(batch) == BATCH_MAX:
-                    return batch
-                item = self._queue.get(block=False)
-        except Empty:
-            return batch
-        self._ending = True
+        with suppress(IndexError):
+            while len(batch) < BATCH_MAX:
+                batch.append(self._asked.popleft())
         return batch
 
     def _do_batch(self, batch: list[_Item]) -> None:
