@@ -30,7 +30,7 @@ from mtad.tls.binding import exporter
 TLS_HANDSHAKE_S = 30
 LINGER_S = 10.0  # how long a peer may take to read our last words
 BLOCKED_S = 60.0  # how long a peer may leave unread what we wrote, once it is more than the buffers hold
-LOOK_S = 300.0  # the longest sleep of the timer
+LOOK_S = 10.0  # the longest sleep of the timer, so short that deadlines are seldom nearer and it is seldom set anew
 
 SHUTTING_DOWN = Reply(421, "4.3.2", "Server is shutting down", stage="connect")
 _TIMEOUT = Reply(421, "4.4.2", "Timeout, closing").wire()
