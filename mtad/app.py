@@ -80,6 +80,7 @@ class App:
         self._log = log
         self._clock = clock
         self._rng = random.SystemRandom()
+        self._dice = random.Random()  # for ids and jitter: without a system call for each mail
         self._events = Events(clock, log)
         self._keys = Keys(config.paths.dkim)
         self._certificate_files: certificates.Stamps = ()  # as they were when they were last read
@@ -107,7 +108,7 @@ class App:
     async def _serve(self, store: SqliteStore, sockets: Mapping[str, Sequence[Any]]) -> None:
         config = self._first
         self._store = store
-        self._ids = Ids(self._clock, self._rng, after=await store.newest_id())
+        self._ids = Ids(self._clock, self._dice, after=await store.newest_id())
         self._users = Users(store, self._clock, self._rng, domain=config.domains[0], cost=passwords.best())
         await self._users.load()
         self._settings = settings = await asyncio.to_thread(self._read, config)
@@ -128,7 +129,7 @@ class App:
             settings.directory,
             self._events,
             self._clock,
-            self._rng,
+            self._dice,
             self._ids,
             self._security,
             self._tls_reports.seen,
