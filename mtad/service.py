@@ -9,6 +9,7 @@ import os
 import pwd
 import socket
 import stat
+import threading
 import time
 from collections.abc import Mapping
 
@@ -34,17 +35,20 @@ class LogWriter:
         self._second = (-1, "")  # the current one, and how its lines begin
         self._lines: list[str] = []
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0  # that of the loop
 
     def attach(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        """Gather lines for this loop; None: write each at once."""
+        """Gather lines for this loop, which runs in this thread; None: write each at once."""
         self._loop = loop
+        self._thread = threading.get_ident()
 
     def __call__(self, line: str) -> None:
         self._lines.append(self._lead() + line)
         if self._loop is None:
             self.flush()
         elif len(self._lines) == 1:
-            self._loop.call_soon_threadsafe(self.flush)
+            here = threading.get_ident() == self._thread
+            (self._loop.call_soon if here else self._loop.call_soon_threadsafe)(self.flush)
 
     def _lead(self) -> str:
         if self._clock is None:
