@@ -44,6 +44,7 @@ class Host:
         self.trusted = Networks(config.access.trusted_networks)
         self.proxies = Networks(config.listen.proxy_from)
         self.strict = config.smtp.early_talkers == "refuse"
+        self.normalize = config.smtp.bare_newline == "normalize"
         self.greeting = f"220 {config.hostname} ESMTP\r\n".encode()
         self.helo = f"250 {config.hostname}\r\n".encode()
         self._tls = tls

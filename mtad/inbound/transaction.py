@@ -137,7 +137,7 @@ class Transaction(Verbs):
         self._decoder = DataDecoder(
             limits.message_size_bytes,
             limits.line_length_bytes,
-            normalize=self._host.config.smtp.bare_newline == "normalize",
+            normalize=self._host.normalize,
         )
         return words.GO_AHEAD
 
@@ -155,7 +155,10 @@ class Transaction(Verbs):
         if not isinstance(decoder, ChunkDecoder):
             self._spool = self._host.acceptor.spool(self.peer, self._sender)
             decoder = self._decoder = ChunkDecoder(
-                limits.message_size_bytes, limits.line_length_bytes, binary=mail.body == "BINARYMIME"
+                limits.message_size_bytes,
+                limits.line_length_bytes,
+                binary=mail.body == "BINARYMIME",
+                normalize=self._host.normalize,
             )
         if not octets and not last:
             return self._junk_command(words.chunk_taken(0))

@@ -135,18 +135,20 @@ class ChunkDecoder:
     """The chunks of one message, each announced by `expect` (BDAT, RFC 3030) and then fed until `done`.
 
     At the end of a chunk: `rest` is what followed it, and `refused` the reply to give in place of a success, after
-    which no more must be fed. The text of a message is held to the rules of DATA, `binary` only to the size.
+    which no more must be fed. The text of a message is held to the rules of DATA, `normalize` as there; `binary` only
+    to the size.
     """
 
-    __slots__ = ("_held", "_judge", "_left", "_text", "last", "refused", "rest")
+    __slots__ = ("_held", "_judge", "_left", "_normalize", "_text", "last", "refused", "rest")
 
-    def __init__(self, size_max: int = 0, line_max: int = 0, *, binary: bool = False) -> None:
+    def __init__(self, size_max: int = 0, line_max: int = 0, *, binary: bool = False, normalize: bool = False) -> None:
         self.last = False  # the chunk that ends the message
         self.rest = b""
         self.refused: Reply | None = None
         self._left = 0
         self._held = b""  # a CR whose LF may begin the next octets
         self._text = not binary
+        self._normalize = normalize and not binary
         self._judge = _Judge(size_max, line_max, text=self._text)
 
     @property
@@ -173,6 +175,8 @@ class ChunkDecoder:
             self._held = b"\r" if data.endswith(b"\r") and not ends else b""
             if self._held:
                 data = data[:-1]
+            if self._normalize:
+                data = _BARE.sub(b"\r\n", data)
         good = self._judge.look(data)
         if self._left == 0 and (self.last or not good):
             self.refused = self._judge.verdict()

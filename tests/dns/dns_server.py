@@ -23,6 +23,7 @@ class DnsServer:
         self.wrong: dict[str, Wrong] = {}
         self.truncate = False
         self.authentic = False
+        self.authoritative = False
         self.port = 0
 
     def answer(self, octets: bytes, *, stream: bool) -> bytes | None:
@@ -38,10 +39,12 @@ class DnsServer:
             return response.to_wire()
         if self.authentic:
             response.flags |= dns.flags.AD
+        if self.authoritative:
+            response.flags |= dns.flags.AA
         self._fill(response, question.name, question.rdtype)
         if not response.answer:
             response.authority.append(self.zone.find_rrset(self.zone.origin, "SOA"))
-        return response.to_wire()
+        return response.to_wire(max_size=65535)
 
     def _fill(self, response, name, kind) -> None:
         node = self.zone.get_node(name)
@@ -68,7 +71,7 @@ class _Udp(asyncio.DatagramProtocol):
 
 
 @asynccontextmanager
-async def serving(zone: str):
+async def serving(zone: str, host: str = "127.0.0.1", port: int = 0):
     server = DnsServer(zone)
 
     async def stream(reader, writer) -> None:
@@ -82,9 +85,9 @@ async def serving(zone: str):
         finally:
             writer.close()
 
-    tcp = await asyncio.start_server(stream, "127.0.0.1", 0)
+    tcp = await asyncio.start_server(stream, host, port)
     server.port = tcp.sockets[0].getsockname()[1]
-    udp, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: _Udp(server), ("127.0.0.1", server.port))
+    udp, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: _Udp(server), (host, server.port))
     try:
         yield server
     finally:

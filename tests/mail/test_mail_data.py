@@ -281,6 +281,21 @@ def test_what_is_normalized_has_no_bare_newline_in_any_chunking(content: bytes, 
     assert whole == re.sub(rb"\r\n|\r|\n", b"\r\n", content + b"\r\n")
 
 
+@given(
+    st.lists(st.lists(st.sampled_from([b"\r", b"\n", b".", b"a", b"\r\n"]), max_size=8).map(b"".join), min_size=1),
+    st.integers(1, 9),
+)
+def test_chunks_are_normalized_as_data_is(chunks: list[bytes], size: int) -> None:
+    decoder = ChunkDecoder(normalize=True)
+    body = b""
+    for n, chunk in enumerate(chunks, 1):
+        decoder.expect(len(chunk), last=n == len(chunks))
+        for at in range(0, max(len(chunk), 1), size):
+            body += decoder.feed(chunk[at : at + size])
+    assert decoder.refused is None
+    assert body == re.sub(rb"\r\n|\r|\n", b"\r\n", b"".join(chunks))
+
+
 def test_a_nul_is_refused_all_the_same() -> None:
     decoder = DataDecoder(normalize=True)
     assert decoder.feed(b"a\0b\r\n.\r\n") == b""
