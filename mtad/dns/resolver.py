@@ -21,6 +21,8 @@ NEGATIVE_MAX_S = 900.0
 TEMPORARY_S = 5.0  # a failing server is not asked again by every mail of a burst
 RECORDS_MAX = 100  # of one answer
 SYSTEM_S = 30.0  # the C library tells no TTL
+SIGNED = "."  # is there and signed for everybody
+BOGUS = "dnssec-failed.org"  # kept broken by its owner, for such tests
 _SYSTEM = "system"  # a kind of question beside the types of records
 
 
@@ -33,7 +35,11 @@ class NoSuchName(Exception):  # noqa: N818
 
 
 class NoData(Exception):  # noqa: N818
-    """The name exists, but has no record of this type."""
+    """The name exists, but has no record of this type. `secure`: and that is validated."""
+
+    def __init__(self, cause: str = "", *, secure: bool = False) -> None:
+        super().__init__(cause)
+        self.secure = secure
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,11 @@ class MxAnswer:
     """MX records as (preference, host), in no order that matters. A null MX (RFC 7505) is the one host ""."""
 
     hosts: tuple[tuple[int, str], ...]
-    secure: bool = False  # the AD bit, from a resolver on this machine
+    secure: bool = False  # validated with DNSSEC, by a resolver that we trust
+
+
+TlsaRecord = tuple[int, int, int, bytes]
+"""Usage, selector, matching type and data (RFC 6698 2.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +63,7 @@ class _Answer:
     expires_at: float
     failure: type[Exception] | None = None
     cause: str = ""
+    name: str = ""  # where the records are: behind the CNAMEs of the name that was asked for
 
 
 class Resolver:
@@ -92,6 +103,54 @@ class Resolver:
             return await self.addresses(host)
         return (await self._ask(host, _SYSTEM)).records
 
+    async def tlsa_bases(self, host: str) -> tuple[str, ...]:
+        """At which names the TLSA records of a host may be, best first; () when its addresses are not validated, and
+        so nothing is to be asked of it (RFC 7672 2.2.2). Asks what `addresses` asked."""
+        outcomes = await asyncio.gather(self._ask(host, "A"), self._ask(host, "AAAA"), return_exceptions=True)
+        answers = [outcome for outcome in outcomes if isinstance(outcome, _Answer)]
+        if not answers:
+            return ()
+        name = answers[0].name
+        if all(answer.secure for answer in answers):
+            return tuple(dict.fromkeys((name, host)))
+        if name == host:
+            return ()
+        try:  # the alias may be validated where what it leads to is not
+            return (host,) if (await self._ask(host, "CNAME")).secure else ()
+        except (NoSuchName, NoData):
+            return ()
+
+    async def tlsa(self, name: str) -> tuple[TlsaRecord, ...]:
+        """The TLSA records at "_25._tcp.HOST"; () when there are none, or they are not validated. DnsTemporary also
+        when they are bogus: then the host must not be used."""
+        try:
+            answer = await self._ask(name, "TLSA")
+        except (NoSuchName, NoData):
+            return ()
+        if not answer.secure:
+            return ()
+        return tuple((record.usage, record.selector, record.mtype, bytes(record.cert)) for record in answer.records)
+
+    async def distrust(self, signed: str = SIGNED, bogus: str = BOGUS) -> str:
+        """Why the word of the name servers on DNSSEC does not count; "" when it does.
+
+        They are tried on a name that is signed and on one whose signatures are wrong. Raises DnsTemporary when they
+        do not answer at all.
+        """
+        if self._config.trust_ad == "no":
+            return "dns.trust_ad is no"
+        try:
+            secure = (await self._ask(signed, "SOA")).secure
+        except (NoSuchName, NoData) as error:
+            secure = isinstance(error, NoData) and error.secure
+        if not secure:
+            return f"{self._servers()} did not validate with DNSSEC: put a validating resolver on this machine"
+        try:
+            await self._ask(bogus, "SOA")
+        except (DnsTemporary, NoSuchName, NoData):
+            return ""
+        return f"{self._servers()} passed on an answer whose signature is wrong ({bogus})"
+
     async def txt(self, name: str) -> tuple[bytes, ...]:
         """Each record's strings joined without a space (RFC 7208 3.3)."""
         answer = await self._ask(name, "TXT")
@@ -117,6 +176,8 @@ class Resolver:
             answer = await asyncio.shield(task)
         else:
             self._cache.move_to_end(key)
+        if answer.failure is NoData:
+            raise NoData(answer.cause, secure=answer.secure)
         if answer.failure is not None:
             raise answer.failure(answer.cause)
         return answer
@@ -153,12 +214,14 @@ class Resolver:
         try:
             async with asyncio.timeout(self._config.timeout_s):
                 got = await self._dns().resolve(question, kind, raise_on_no_answer=False, search=False)
+            secure = bool(got.response.flags & dns.flags.AD) and self._trusts(got.nameserver)
             if got.rrset is None or (kind == "NS" and got.canonical_name != question):  # an alias is no zone
-                return self._failed(NoData, f"{name} {kind}: no data", _negative_ttl(got.response))
+                return self._failed(NoData, f"{name} {kind}: no data", _negative_ttl(got.response), secure=secure)
             return _Answer(
                 tuple(got.rrset)[:RECORDS_MAX],
-                bool(got.response.flags & dns.flags.AD) and _loopback(got.nameserver),
+                secure,
                 self._clock() + min(max(float(got.rrset.ttl), TTL_MIN_S), TTL_MAX_S),
+                name=_host(got.canonical_name),
             )
         except dns.resolver.NXDOMAIN as error:
             response = next(iter((error.kwargs.get("responses") or {}).values()), None)
@@ -168,8 +231,12 @@ class Resolver:
             words = f"no answer within {self._config.timeout_s:g} s" if silent else f"{type(error).__name__}: {error}"
             return self._failed(DnsTemporary, f"{name} {kind}: {words} (asked {self._servers()})", TEMPORARY_S)
 
-    def _failed(self, failure: type[Exception], cause: str, ttl_s: float) -> _Answer:
-        return _Answer((), False, self._clock() + ttl_s, failure, cause)
+    def _failed(self, failure: type[Exception], cause: str, ttl_s: float, *, secure: bool = False) -> _Answer:
+        return _Answer((), secure, self._clock() + ttl_s, failure, cause)
+
+    def _trusts(self, server: str | None) -> bool:
+        """Whose AD bit counts: over a network, anybody could set it."""
+        return self._config.trust_ad == "yes" or (self._config.trust_ad == "loopback" and _loopback(server))
 
     def _servers(self) -> str:
         servers = self._config.servers
