@@ -8,6 +8,7 @@ an argument here. Counters are named as in Prometheus text; every label comes fr
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
+from mtad.mail.classify import classify
 from mtad.mail.envelope import Attempt, Clock, Message, Peer, Recipient, State
 from mtad.mail.reply import Reply
 from mtad.mail.text import clean
@@ -173,9 +174,12 @@ class Events:
         """One try of one recipient and the state it left it in."""
         reply = attempt.reply
         status, result = _outcome(reply, state)
+        error = classify(reply)
         waited = max(attempt.started_at - message.accepted_at, 0.0)
         relay = clean(attempt.relay, 200) or "none"
         self._count(f'mtad_delivery_attempts_total{{transport="{_transport(attempt.relay)}",result="{result}"}}')
+        if error:
+            self._count(f'mtad_delivery_errors_total{{class="{error}"}}')
         original = (
             f", orig_to=<{clean(recipient.original)}>" if recipient.original not in ("", recipient.address) else ""
         )
@@ -187,6 +191,7 @@ class Events:
             f"{message.id}: to=<{clean(recipient.address)}>{original}, relay={relay}, "
             f"delay={waited + attempt.took_s:.2f}, delays=0/{waited:.2f}/0/{attempt.took_s:.2f}, "
             f"dsn={clean(reply.status, 20) or _class(reply)}, status={status} ({said})"
+            + (f", error={error}" if error else "")
             + (f", tls={_value(attempt.tls)}" if attempt.tls else "")
             + (f", cause={_value(reply.cause)}" if reply.cause else "")
         )

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtad.events import Events
+from mtad.mail.classify import classify
 from mtad.mail.envelope import Attempt, Message, Peer, Recipient, State
 from mtad.mail.reply import Reply
 
@@ -125,11 +126,13 @@ def test_connections_are_for_debugging_but_always_counted() -> None:
     [
         (Reply(450, "4.2.0", "later", host="mx", stage="rcpt"), State.READY, "mx[192.0.2.1]:25",
          "relay=mx[192.0.2.1]:25, delay=1.75, delays=0/1.25/0/0.50, dsn=4.2.0, status=deferred "
-         "(host mx said: 450 4.2.0 later (in reply to RCPT))", 'transport="smtp",result="deferred"'),
+         "(host mx said: 450 4.2.0 later (in reply to RCPT)), error=remote", 'transport="smtp",result="deferred"'),
         (Reply(550, "5.1.1", "who\nis that", host="mx"), State.FAILED, "lmtp:/run/x.sock",
-         "dsn=5.1.1, status=bounced (host mx said: 550 5.1.1 who is that)", 'transport="lmtp",result="failed"'),
+         "dsn=5.1.1, status=bounced (host mx said: 550 5.1.1 who is that), error=unknown-user",
+         'transport="lmtp",result="failed"'),
         (Reply(451, "4.4.1", "No route", cause="ECONNREFUSED 1.2.3.4"), State.HELD, "",
          'relay=none, delay=1.75, delays=0/1.25/0/0.50, dsn=4.4.1, status=deferred (451 4.4.1 No route), '
+         'error=network, '
          'cause="ECONNREFUSED 1.2.3.4"', 'transport="none",result="deferred"'),
         (Reply(250, "", "ok"), State.DONE, "maildir", "dsn=2.0.0, status=sent (250 ok)",
          'transport="maildir",result="delivered"'),
@@ -139,7 +142,10 @@ def test_attempts(reply: Reply, state: State, relay: str, words: str, labels: st
     lines, counters = attempted(reply, state, relay)
     assert len(lines) == 1
     assert lines[0].endswith(words)
-    assert counters == {f"mtad_delivery_attempts_total{{{labels}}}": 1}
+    assert counters.pop(f"mtad_delivery_attempts_total{{{labels}}}") == 1
+    error = classify(reply)
+    assert counters == ({f'mtad_delivery_errors_total{{class="{error}"}}': 1} if error else {})
+    assert (f", error={error}" in lines[0]) == bool(error)
 
 
 def test_an_address_that_was_not_rewritten_has_no_orig_to() -> None:

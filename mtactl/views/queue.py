@@ -1,12 +1,16 @@
 """Queue rows: one line a recipient, or everything about a message."""
 
+import io
+import textwrap
 import time
 from collections.abc import Iterator, Mapping
 
-from mtactl.table import Column
+from mtactl.table import Column, table
 from mtactl.views import View
-from mtactl.words import Row, age, moment, pairs, size
+from mtactl.words import Row, age, facts, moment, pairs, size
 from mtad.mail.text import clean
+
+ADVICE_WIDTH = 80
 
 
 def _next(row: Row, now: float) -> str:
@@ -64,6 +68,32 @@ def _attempt(attempt: Row) -> str:
     return f"{started}  {attempt['took_s']:.2f}s  {attempt['relay'] or '-'}{tls}  {said}"
 
 
+def _stats(row: Row, now: float) -> Iterator[str]:
+    """The counts, then the groups as a table: the oldest open one, and for an error what to do."""
+    yield from pairs(
+        [pair for name, value in row.items() if name not in ("by", "groups") for pair in facts(name, value, now)]
+    )
+    if not row["by"]:
+        return
+    yield ""
+    if not row["groups"]:
+        yield "no recipient is open or failed" if row["by"] != "error" else "no recipient had an error"
+        return
+    columns = (
+        Column(row["by"].upper(), lambda group, now: group[row["by"]] or "-"),
+        Column("OPEN", lambda group, now: group["open"], right=True),
+        Column("OLDEST", lambda group, now: "-" if group["oldest"] is None else age(now - group["oldest"]), right=True),
+        Column("FAILED", lambda group, now: group["failed"], right=True),
+    )
+    out = io.StringIO()
+    table(columns, row["groups"], out, now)
+    yield from out.getvalue().splitlines()
+    if row["by"] == "error":
+        yield ""
+        for group in row["groups"]:
+            yield from textwrap.wrap(f"{group['error']}: {group['advice']}", ADVICE_WIDTH, subsequent_indent="  ")
+
+
 LIST = (
     Column("ID", lambda row, now: row["id"]),
     Column("STATE", lambda row, now: row["state"]),
@@ -84,6 +114,7 @@ def _changing(past: str) -> View:
 VIEWS: Mapping[str, View] = {
     "queue.list": View(LIST),
     "queue.show": View(card=_message),
+    "queue.stats": View(card=_stats),
     "queue.flush": _changing("due now"),
     "queue.hold": _changing("held"),
     "queue.release": _changing("released"),

@@ -159,7 +159,11 @@ SELECTOR = (
     Param("user", "user", "The authenticated user who sent it."),
     Param("ip", "text", "The client's IP address."),
     Param("state", "choice", "Delivery state.", many=True, choices=values.STATES),
-    Param("error", "text", "Part of the last reply's text, or its code, as 451 or 4.7.1."),
+    Param(
+        "error",
+        "text",
+        "Class of the last error (see queue stats --by error), its code as 451 or 4.7.1, or part of it.",
+    ),
     Param("older", "duration", "Accepted longer ago than: 90s 15m 2h 3d."),
     Param("newer", "duration", "Accepted less long ago than."),
     Param("size", "compare", "Size of the message: '>4k' '<10M'."),

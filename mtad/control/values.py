@@ -7,6 +7,8 @@ COUNT_MAX = 1_000_000_000
 
 STATES = ("active", "deferred", "held", "trashed", "ready", "done", "failed")
 
+GROUPS = ("error", "domain", "user", "sender", "ip")
+
 LINE_MAX = 4096
 DEFAULT = -1
 """What `quota` makes of "default"."""

@@ -4,7 +4,7 @@ Times are float unix seconds UTC (`_at`), durations `_s`, sizes `_bytes`. Absent
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Literal
 
@@ -119,6 +119,8 @@ class Recipient:
     orcpt: str = ""
     warned_at: float = 0.0  # when a delay report went out; 0 = not yet
     last: Reply | None = None
+    # Of one that was read: the class of `last` (mtad.mail.errorclass). It follows from it, so nobody else sets it.
+    error: str = field(default="", compare=False)
 
     @property
     def id(self) -> str:
@@ -169,3 +171,4 @@ class Attempt:
     reply: Reply  # reply.host is the remote's name
     relay: str = ""  # "mx.example.net[192.0.2.1]:25", "maildir", "lmtp:/run/x.sock"
     tls: str = ""  # "TLSv1.3 TLS_AES_256_GCM_SHA384 verified|unverified"
+    error: str = field(default="", compare=False)  # that of `reply`, as in Recipient

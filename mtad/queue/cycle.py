@@ -100,7 +100,7 @@ _MESSAGES = f"SELECT {MESSAGE} FROM message m WHERE m.id IN ({{keys}})"
 _OUTCOME = """
 UPDATE recipient SET state = v.column3, tries = v.column4, next_at = v.column5, warned_at = v.column6,
     last_code = v.column7, last_status = v.column8, last_text = v.column9, last_host = v.column10,
-    last_stage = v.column11, last_cause = v.column12
+    last_stage = v.column11, last_cause = v.column12, error = v.column13
 FROM ({rows}) AS v WHERE recipient.message = v.column1 AND recipient.n = v.column2
 """
 
@@ -108,7 +108,7 @@ FROM ({rows}) AS v WHERE recipient.message = v.column1 AND recipient.n = v.colum
 _LEARNT = """
 UPDATE recipient SET tries = v.column3, warned_at = v.column4,
     last_code = v.column5, last_status = v.column6, last_text = v.column7, last_host = v.column8,
-    last_stage = v.column9, last_cause = v.column10
+    last_stage = v.column9, last_cause = v.column10, error = v.column11
 FROM ({rows}) AS v WHERE recipient.message = v.column1 AND recipient.n = v.column2
 """
 
@@ -292,8 +292,10 @@ def _outcome(number: int, recipient: Recipient) -> Row:
         recipient.next_at,
         recipient.warned_at,
         *rows.of_reply(recipient.last),
+        rows.error_of(recipient.last),
     )
 
 
 def _learnt(number: int, recipient: Recipient) -> Row:
-    return number, recipient.n, recipient.tries, recipient.warned_at, *rows.of_reply(recipient.last)
+    last = recipient.last
+    return number, recipient.n, recipient.tries, recipient.warned_at, *rows.of_reply(last), rows.error_of(last)

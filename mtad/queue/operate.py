@@ -7,10 +7,10 @@ from typing import assert_never
 
 from mtad.mail import ident
 from mtad.mail.envelope import Attempt, Message, State
-from mtad.queue import bulk, rows, selector
+from mtad.queue import bulk, groups, rows, selector
 from mtad.queue.cycle import COUNT_DUE, NEXT_DUE, finish
 from mtad.queue.rows import MESSAGE, MESSAGE_WIDTH, RECIPIENT
-from mtad.queue.store import Change, Hold, Release, Restore, RetryAt, Row, Selector, Stats, Trash
+from mtad.queue.store import Change, Group, GroupBy, Hold, Release, Restore, RetryAt, Row, Selector, Stats, Trash
 
 DOMAINS_MAX = 20
 
@@ -95,7 +95,7 @@ class Operate:
 
     def attempts(self, message_id: str) -> Sequence[Attempt]:
         found = self._connection.execute(
-            "SELECT n, started_at, took_s, code, status, text, host, stage, cause, relay, tls"
+            "SELECT n, started_at, took_s, code, status, text, host, stage, cause, relay, tls, error"
             " FROM attempt WHERE message = ? ORDER BY id",
             (ident.to_int(message_id),),
         )
@@ -167,6 +167,9 @@ class Operate:
             oldest_at=None if oldest is None else self._accepted_at(oldest),
             domains=tuple(domains),
         )
+
+    def groups(self, by: GroupBy) -> Sequence[Group]:
+        return groups.grouped(self._connection, by)
 
     def sweep(self, ask: Sweep) -> tuple[int, dict[str, bool]]:
         """(messages forgotten, id -> whether a file may go now of each message whose body was dropped)."""

@@ -3,6 +3,7 @@
 from typing import Any
 
 from mtad.mail import ident
+from mtad.mail.classify import classify
 from mtad.mail.envelope import Attempt, Message, Peer, Recipient, State
 from mtad.mail.reply import Reply
 
@@ -16,7 +17,7 @@ MESSAGE = (
 MESSAGE_WIDTH = 27
 RECIPIENT = (
     "r.n, r.address, r.original, r.domain, r.state, r.tries, r.next_at, r.notify, r.orcpt, r.warned_at,"
-    " r.last_code, r.last_status, r.last_text, r.last_host, r.last_stage, r.last_cause"
+    " r.last_code, r.last_status, r.last_text, r.last_host, r.last_stage, r.last_cause, r.error"
 )
 
 _STATES = {int(state): state for state in State}
@@ -73,6 +74,7 @@ def of_recipient(number: int, recipient: Recipient, priority: int) -> Row:
         recipient.warned_at,
         *of_reply(recipient.last),
         priority,
+        error_of(recipient.last),
     )
 
 
@@ -80,6 +82,11 @@ def of_reply(reply: Reply | None) -> Row:
     if reply is None:
         return _NO_REPLY
     return reply.code, reply.status, reply.text, reply.host, reply.stage, reply.cause
+
+
+def error_of(reply: Reply | None) -> str:
+    """The class of the trouble; what succeeds at once costs nothing."""
+    return "" if reply is None or reply.ok else classify(reply)
 
 
 def of_attempt(number: int, attempt: Attempt) -> Row:
@@ -92,6 +99,7 @@ def of_attempt(number: int, attempt: Attempt) -> Row:
         *of_reply(attempt.reply),
         attempt.relay,
         attempt.tls,
+        error_of(attempt.reply),
     )
 
 
@@ -142,9 +150,10 @@ def recipient_of(message_id: str, row: Row, leased: bool) -> Recipient:
         row[8],
         row[9],
         Reply(*row[10:16]) if row[10] else None,
+        row[16],
     )
 
 
 def attempt_of(row: Row) -> Attempt:
-    """From n, started_at, took_s, code, status, text, host, stage, cause, relay, tls."""
-    return Attempt(row[0], row[1], row[2], Reply(*row[3:9]), row[9], row[10])
+    """From n, started_at, took_s, code, status, text, host, stage, cause, relay, tls, error."""
+    return Attempt(row[0], row[1], row[2], Reply(*row[3:9]), row[9], row[10], row[11])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from mtad.mail import ident
 from mtad.mail.envelope import State
+from mtad.mail.errorclass import CLASSES
 from mtad.queue.store import Selector
 
 IDS_MAX = 10_000
@@ -76,7 +77,12 @@ def where(what: Selector, now: float, lookup: Lookup) -> Where:
         add(*_text("m.ip", what.ip))
     if what.states:
         add(*_states(what.states, now))
-    if what.error:
+    if what.error.translate(_LOWER) in CLASSES:
+        name = what.error.translate(_LOWER)
+        # The first keeps from reading every recipient, the second is what is meant.
+        add("m.id IN (SELECT message FROM recipient INDEXED BY recipient_error WHERE error <> '' AND error = ?)", name)
+        add("r.error = ?", name)
+    elif what.error:
         words = what.error.translate(_LOWER)
         add(
             "(r.last_code > 0 AND"

@@ -16,7 +16,7 @@ from mtad.queue.contents import Contents
 from mtad.queue.cycle import Cycle, Lease
 from mtad.queue.operate import ChangeAll, Operate, Select, Sweep
 from mtad.queue.people import Asked, People
-from mtad.queue.store import Change, Row, Selector, Settlement, Stats, StoreError, Usage
+from mtad.queue.store import Change, Group, GroupBy, Row, Selector, Settlement, Stats, StoreError, Usage
 from mtad.queue.tlsrows import TlsRows
 from mtad.queue.writer import Phase, Work, Writer, one_by_one
 
@@ -88,6 +88,7 @@ class SqliteStore:
         self._body = Work("body", one_by_one(operate.body), Phase.READ)
         self._next_due = Work("next_due", one_by_one(operate.next_due), Phase.READ)
         self._newest = Work("newest", one_by_one(operate.newest), Phase.READ)
+        self._groups = Work("groups", one_by_one(operate.groups), Phase.READ)
         self._stats = Work("stats", one_by_one(operate.stats), Phase.READ)
         self._without_row = Work("without_row", one_by_one(operate.without_row), Phase.READ)
         self._sweep_people = Work("sweep_people", one_by_one(people.sweep))
@@ -173,6 +174,9 @@ class SqliteStore:
 
     async def stats(self, now: float) -> Stats:
         return await self._writer.do(self._stats, now)
+
+    async def groups(self, by: GroupBy) -> Sequence[Group]:
+        return await self._writer.do(self._groups, by)
 
     async def sweep(self, now: float, history_s: float, trash_s: float, limit: int = 1000) -> int:
         await self._writer.do(self._sweep_people, now)

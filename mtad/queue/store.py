@@ -6,7 +6,7 @@ and is all-or-nothing: it happened durably when the call returns, or it did not 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from mtad.mail.envelope import Attempt, Content, Job, Message, NewMessage, Recipient
 
@@ -38,7 +38,7 @@ class Selector:
     user: str = ""
     ip: str = ""
     states: tuple[str, ...] = ()  # display words: active, deferred, held, trashed (and ready, done, failed)
-    error: str = ""  # part of the last reply's text, or its code or status
+    error: str = ""  # a class (mtad.mail.errorclass), or else part of the last reply's text, or its code or status
     older_s: float | None = None
     newer_s: float | None = None
     size: tuple[str, int] | None = None  # (">", 4096)
@@ -121,6 +121,19 @@ class Stats:
     domains: tuple[tuple[str, int, float], ...] = ()  # (domain, open recipients, oldest accepted_at), most first, <= 20
 
 
+GroupBy = Literal["error", "domain", "user", "sender", "ip"]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Recipients that have something in common. `oldest_at`: when the oldest open one was accepted."""
+
+    key: str
+    open: int
+    failed: int  # kept as history
+    oldest_at: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """The outcome of a job: one row per recipient of it, and what it gives birth to."""
@@ -164,6 +177,10 @@ class Store(Protocol):
         """When the next READY, unleased recipient is due; None when there is none."""
 
     async def stats(self, now: float) -> Stats: ...
+
+    async def groups(self, by: GroupBy) -> Sequence[Group]:
+        """The open and the failed recipients, by the class of their last error ("" is not among them), their domain,
+        or the user, sender or client address of their message; most open ones first, at most 200."""
 
     async def sweep(self, now: float, history_s: float, trash_s: float, limit: int = 1000) -> int:
         """Forget finished messages older than `history_s` and trash older than `trash_s`, at most `limit` messages;

@@ -88,6 +88,7 @@ async def test_list_row(operator: Operator) -> None:
         "next_attempt": now + 3600,
         "code": 451,
         "status": "4.7.1",
+        "error": "remote",
     }
     assert [one["id"] for one in recipients] == [f"{message_id}.1", f"{message_id}.2"]
 
@@ -212,6 +213,7 @@ async def test_show(operator: Operator) -> None:
     assert row["attempts"][0] == {
         "id": f"{message_id}.1", "started": operator.now, "took_s": 0.25, "relay": "mx.test[192.0.2.1]:25", "tls": "",
         "code": 451, "status": "4.7.1", "text": "try later",
+        "error": "remote",
     }  # fmt: skip
     row = await operator.one("queue.show", ids=[f"{message_id}.2"])
     assert [attempt["id"] for attempt in row["attempts"]] == [f"{message_id}.2"]

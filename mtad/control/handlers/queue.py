@@ -133,6 +133,8 @@ async def queue_show(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
 
 async def queue_stats(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
     stats = await admin.store.stats(admin.clock())
+    by = args.get("by") or ""  # the HTTP listener gives no arguments
+    groups = await admin.store.groups(by) if by else ()
     yield {
         **rows.counts(stats),
         "done": stats.done,
@@ -140,6 +142,8 @@ async def queue_stats(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
         "domains": [
             {"domain": domain, "recipients": count, "oldest": int(oldest)} for domain, count, oldest in stats.domains
         ],
+        "by": by,
+        "groups": [rows.group(by, one) for one in groups],
     }
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from mtad.control.admin import Row
 from mtad.mail.envelope import Attempt, Recipient, State
+from mtad.mail.errorclass import CLASSES
 from mtad.mail.reply import Reply
 from mtad.queue import store as queue
 
@@ -48,6 +49,7 @@ def _recipient(recipient: Recipient, now: float) -> Row:
         "next_attempt": int(recipient.next_at) if state in {"ready", "deferred"} else None,
         "code": last.code if last else None,
         "status": last.status if last else "",
+        "error": recipient.error,
     }
 
 
@@ -100,6 +102,17 @@ def _attempt(message_id: str, attempt: Attempt) -> Row:
         "code": attempt.reply.code,
         "status": attempt.reply.status,
         "text": attempt.reply.text[:_TEXT_MAX],
+        "error": attempt.error,
+    }
+
+
+def group(by: str, one: queue.Group) -> Row:
+    return {
+        by: one.key,
+        "open": one.open,
+        "failed": one.failed,
+        "oldest": None if one.oldest_at is None else int(one.oldest_at),
+        **({"advice": CLASSES[one.key].operator if one.key in CLASSES else ""} if by == "error" else {}),
     }
 
 

@@ -1,5 +1,6 @@
 """What is in the queue, and what can be done with it."""
 
+from mtad.control import values
 from mtad.control.operation import ACTING, LAST, SELECTOR, Access, Effect, Operation, Param
 
 GROUPS = {
@@ -124,7 +125,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "queue.stats",
         "The queue in numbers",
-        row=(
+        (Param("by", "choice", "Also count by what they have in common.", choices=values.GROUPS),),
+        (
             ("messages", "int"),
             ("size_bytes", "int"),
             ("active", "int"),
@@ -136,11 +138,15 @@ OPERATIONS: tuple[Operation, ...] = (
             ("failed", "int"),
             ("oldest", "int"),
             ("domains", "[]object"),
+            ("by", "string"),
+            ("groups", "[]object"),
         ),
         access=Access.OPERATOR,
         offline="read",
-        help="Counts recipients by state, and names the domains that have most waiting.",
-        examples=("mtactl queue stats", "mtactl queue stats --json"),
+        help="Counts recipients by state, and names the domains that have most waiting. --by counts what is open and"
+        " what failed by the class of the last error (and says what to do about it), by the domain of the recipient, or"
+        " by the user, sender or client address; failed mail as long as its history is kept.",
+        examples=("mtactl queue stats", "mtactl queue stats --by error", "mtactl queue stats --by domain --json"),
     ),
     Operation(
         "queue.mailq",
