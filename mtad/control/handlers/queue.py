@@ -133,7 +133,7 @@ async def queue_show(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
 
 async def queue_stats(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
     stats = await admin.store.stats(admin.clock())
-    by = args.get("by") or ""  # the HTTP listener gives no arguments
+    by: queue.GroupBy | None = args.get("by")  # the HTTP listener gives no arguments
     groups = await admin.store.groups(by) if by else ()
     yield {
         **rows.counts(stats),
@@ -142,8 +142,8 @@ async def queue_stats(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
         "domains": [
             {"domain": domain, "recipients": count, "oldest": int(oldest)} for domain, count, oldest in stats.domains
         ],
-        "by": by,
-        "groups": [rows.group(by, one) for one in groups],
+        "by": by or "",
+        "groups": [rows.group(by, one) for one in groups if by],
     }
 
 
