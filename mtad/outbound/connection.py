@@ -52,6 +52,7 @@ class Connection(asyncio.BufferedProtocol):
     ) -> None:
         self.dialogue = dialogue
         self.tls = ""
+        self.address = ""  # of the peer, once there is a connection
         self.transactions = 0
         self.ended = False  # of no more use; the socket may still be closing
         self._timeouts = timeouts

@@ -16,7 +16,7 @@ from mtad.outbound.local import Mailboxes
 from mtad.outbound.pipe import Programs
 from mtad.outbound.route import Discard, Found, Host, Maildir, Pipe, Plan, Remote
 from mtad.outbound.security import Security
-from mtad.outbound.transport import Outcome, Transport, unsafe
+from mtad.outbound.transport import NoWay, Outcome, Transport, unsafe
 from mtad.queue.store import Store
 from mtad.tls.requirement import WITHOUT, Requirement, for_requiretls
 
@@ -158,26 +158,30 @@ class Delivery:
         said: list[Said | None] = [None] * len(job.recipients)
         pending = list(range(len(job.recipients)))
         verdicts = 0
-        for host in plan.hosts:
+        waiting = list(plan.hosts)
+        while waiting and pending and verdicts < VERDICTS_MAX and not _cancelled():
+            host = waiting.pop(0)
             try:
-                pending, spoke = await self._to_host(job, plan, host, content, pending, said)
+                pending, address, spoke = await self._to_host(job, plan, host, content, pending, said)
             except asyncio.CancelledError:
                 if not any(one is not None and one.reply.ok for one in said):
                     raise
                 break
             verdicts += spoke
-            if not pending or verdicts >= VERDICTS_MAX or _cancelled():
-                break
+            another = host.without(address) if address else None
+            if another is not None:
+                waiting.insert(0, another)
         return [one or Said(LOCAL_ERROR) for one in said]
 
     async def _to_host(
         self, job: Job, plan: Remote, host: Host, content: Content, pending: list[int], said: list[Said | None]
-    ) -> tuple[list[int], bool]:
+    ) -> tuple[list[int], str, bool]:
         """Transactions with one host, more than one where it takes only some recipients at a time.
 
-        Who is left for the next host, and whether this one said anything about the mail.
+        Who is left for the next host; the address that answered, "" for none; whether it said anything about the mail.
         """
         left: list[int] = []
+        address = ""
         spoke = False
         message = job.message
         while pending:
@@ -188,19 +192,23 @@ class Delivery:
                 )
             except Refused as refused:
                 reply = refused.reply
+                answered = isinstance(refused, NoWay) and bool(refused.address)
+                at = host.at(refused.address) if isinstance(refused, NoWay) and refused.address else host
                 if message.requiretls and unsafe(reply):
                     reply = replace(_UNSAFE, text=f"{_UNSAFE.text}: {reply.text}", cause=reply.cause)
                 for index in pending:
                     known = said[index]
                     # Somebody who may take it later outweighs somebody who never will.
                     if known is None or known.reply.permanent:
-                        said[index] = Said(reply, host.relay)
-                return left + pending, spoke
+                        said[index] = Said(reply, at.relay)
+                return left + pending, at.address if answered else address, spoke
             spoke = True
+            address = outcome.host.address
+            host = outcome.host
             crowded: list[int] = []
             taken = False
             for index, reply in zip(pending, outcome.replies, strict=True):
-                said[index] = Said(reply, outcome.relay, outcome.tls, _handed(plan, outcome) if reply.ok else HERE)
+                said[index] = Said(reply, host.relay, outcome.tls, _handed(plan, outcome) if reply.ok else HERE)
                 if reply.permanent and not reply.host:
                     left.append(index)  # our own conclusion about this host; another one may be able to
                 elif reply.temporary and reply.stage in _EARLY:
@@ -208,9 +216,9 @@ class Delivery:
                 else:
                     taken = taken or reply.stage == "final"
             if not taken or _cancelled():
-                return left + crowded, spoke
+                return left + crowded, address, spoke
             pending = crowded  # RFC 5321 4.5.3.1.10: too many recipients; the others at once
-        return left, spoke
+        return left, address, spoke
 
     async def _mx(self, domain: str) -> MxAnswer | Exception:
         try:

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
@@ -15,7 +15,7 @@ from mtad.mail.reply import Reply
 from mtad.tls.requirement import OPPORTUNISTIC, Level, Requirement
 
 NAMES_MAX = 10  # of one domain's MX hosts
-HOSTS_MAX = 10  # addresses in one plan
+ADDRESSES_MAX = 10  # of all hosts in one plan
 
 Found = Sequence[str] | Exception
 """What the resolver said about one host: its addresses or its failure."""
@@ -28,12 +28,27 @@ _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """One place to connect to. `address` is an IP address that was checked, or the path of a Unix socket (port 0)."""
+    """One server to connect to. `address` is an IP address that was checked, or the path of a Unix socket (port 0);
+    `others` are further ones of the same server, with which it is raced."""
 
     name: str
     address: str
     port: int
     tls: Requirement = OPPORTUNISTIC
+    others: tuple[str, ...] = ()
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return (self.address, *self.others)
+
+    def at(self, address: str) -> "Host":
+        """The same server at this one of its addresses."""
+        return replace(self, address=address, others=())
+
+    def without(self, address: str) -> "Host | None":
+        """What is left of it."""
+        left = [one for one in self.addresses if one != address]
+        return replace(self, address=left[0], others=tuple(left[1:])) if left else None
 
     @property
     def relay(self) -> str:
@@ -172,6 +187,7 @@ def by_mx(hosts: Sequence[str], found: Mapping[str, Found], config: Config, rule
     private = own = unused = False
     temporary = ""
     good: list[Host] = []
+    room = ADDRESSES_MAX
     for name in hosts:
         answer = found.get(name, ())
         if isinstance(answer, Exception):
@@ -180,6 +196,7 @@ def by_mx(hosts: Sequence[str], found: Mapping[str, Found], config: Config, rule
             continue
         usable = in_order(answer, config, source)
         unused = unused or len(usable) < len(answer)
+        checked: list[str] = []
         for address in usable:
             match left_out(address, config):
                 case "own":
@@ -187,9 +204,12 @@ def by_mx(hosts: Sequence[str], found: Mapping[str, Found], config: Config, rule
                 case "private":
                     private = True
                 case _:
-                    good.append(Host(name, address, port, tls))
+                    checked.append(address)
+        if checked[:room]:
+            good.append(Host(name, checked[0], port, tls, tuple(checked[1:room])))
+            room -= len(checked[:room])
     if good:
-        return Remote(tuple(good[:HOSTS_MAX]), source=source)
+        return Remote(tuple(good), source=source)
     if own:
         return Reply(554, "5.4.6", "Mail for the domain loops back to this host")
     if temporary:
@@ -224,10 +244,11 @@ def by_rule(rule: RouteRule, found: Found, config: Config) -> Plan:
     # The system's own source does not fit a smarthost next door; it is for the way to strangers.
     source = rule.source
     tls = _requirement(rule)
-    hosts = tuple(Host(to.host, address, port, tls) for address in in_order(found, config, source)[:HOSTS_MAX])
-    if not hosts:
+    addresses = in_order(found, config, source)[:ADDRESSES_MAX]
+    if not addresses:
         return Reply(451, "4.4.4", f"The route's host {to.host} has no address of a kind that we use")
-    return Remote(hosts, to.scheme, to.user, rule.password_file, source)
+    host = Host(to.host, addresses[0], port, tls, tuple(addresses[1:]))
+    return Remote((host,), to.scheme, to.user, rule.password_file, source)
 
 
 def _requirement(rule: RouteRule) -> Requirement:

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from mtad.config import Config
@@ -21,18 +21,19 @@ from mtad.mail.envelope import Clock, Content, Envelope
 from mtad.mail.opening import Credentials, TlsPolicy, Want
 from mtad.mail.reply import LOCAL_ERROR, Refused, Reply
 from mtad.outbound.connection import Connection, Timeouts, read_chunk
+from mtad.outbound.dial import SourceError, dial
 from mtad.outbound.route import Host, Remote, listens, loopback
 from mtad.tls.contexts import Mode
 from mtad.tls.dane import peer_chain
-from mtad.tls.requirement import Step
+from mtad.tls.requirement import Requirement, Step
 from mtad.tls.tlsrpt import HANDSHAKE_FAILED, Fault, fault_of
 
 TRANSACTIONS_MAX = 100  # on one connection
 STALE_MAX = 3  # reused connections that one mail may find dead
 SECRET_MAX = 4096
 
-Key = tuple[Host, str, str]
-"""What a connection may be reused for: host with the TLS that it needs, scheme, user."""
+Key = tuple[str, int, Requirement, str, str, tuple[str, ...]]
+"""What a connection may be reused for: server, port, the TLS that it needs, scheme, user, where we come from."""
 
 TlsSeen = Callable[[Host, str, Fault | None], None]
 """Told of what TLS came to on each new connection: with whom, from which address of ours, and what was wrong."""
@@ -52,10 +53,18 @@ class Outcome:
     """What one host said to one transaction: a reply per recipient, in order."""
 
     replies: Sequence[Reply]
-    relay: str
+    host: Host  # at the address that answered
     tls: str = ""
     offers_dsn: bool = False
     offers_by: bool = False  # DELIVERBY
+
+
+class NoWay(Refused):
+    """There was no way to begin. `address` is the one that answered and yet would not do; "": none answered."""
+
+    def __init__(self, reply: Reply, address: str = "") -> None:
+        super().__init__(reply)
+        self.address = address
 
 
 @dataclass(slots=True)
@@ -103,11 +112,12 @@ class Transport:
         """One transaction with one host. Cancelled, the connection is cut; it returns then only when a recipient had
         been accepted for good, for that must be recorded.
 
-        Raises Refused when there was no way to begin it; the stage of its reply says how far it came.
+        Raises Refused when there was no way to begin it, NoWay when another address may do; the stage of its reply says
+        how far it came.
         """
-        key = (host, remote.scheme, remote.user)
+        key = (host.name or host.address, host.port, host.tls, remote.scheme, remote.user, remote.source)
         for _ in range(STALE_MAX):
-            connection = await self._acquire(key, remote)
+            connection = await self._acquire(key, remote, host)
             try:
                 dialogue = connection.dialogue
                 offers = dialogue.extensions
@@ -136,7 +146,8 @@ class Transport:
                             raise
                     if not (reused and dialogue.closed and dialogue.answers - answers <= 1):
                         replies = [reply or LOCAL_ERROR for reply in dialogue.replies]
-                        return Outcome(replies, host.relay, connection.tls, "DSN" in offers, "DELIVERBY" in offers)
+                        at = host.at(connection.address)
+                        return Outcome(replies, at, connection.tls, "DSN" in offers, "DELIVERBY" in offers)
                 # Open too long for the peer's taste: it never took this mail, and may on a new connection.
             finally:
                 self._release(key, connection)
@@ -150,19 +161,22 @@ class Transport:
 
     # --- the pool
 
-    async def _acquire(self, key: Key, remote: Remote) -> Connection:
+    async def _acquire(self, key: Key, remote: Remote, host: Host) -> Connection:
         while True:
             slots = self._slots.get(key) or self._slots.setdefault(key, _Slots())
-            while slots.idle:
-                connection = slots.idle.pop()
+            for connection in [one for one in reversed(slots.idle) if one.address in host.addresses]:
+                slots.idle.remove(connection)
                 self._idle -= 1
                 if connection.usable:
                     return connection
                 slots.open -= 1
+            if slots.open >= self._config.delivery.max_per_domain and slots.idle:
+                slots.idle[0].quit()  # to an address that this mail does not go to; it makes room
+                continue
             if slots.open < self._config.delivery.max_per_domain:
                 slots.open += 1
                 try:
-                    return await self._open(key, remote)
+                    return await self._open(key, remote, host)
                 except BaseException:
                     self._vacate(key)
                     raise
@@ -229,26 +243,34 @@ class Transport:
 
     # --- opening
 
-    async def _open(self, key: Key, remote: Remote) -> Connection:
-        """A connection that is ready for a transaction. Raises Refused."""
-        host = key[0]
+    async def _open(self, key: Key, remote: Remote, host: Host) -> Connection:
+        """A connection that is ready for a transaction. Raises NoWay."""
         if host.tls.refusal is not None:
             self._tls_seen(host, "", host.tls.fault)
-            raise Refused(host.tls.refusal)
+            raise NoWay(host.tls.refusal)
         credentials = await self._credentials(remote, host)
         steps = _steps(remote, host)
         faults: list[Fault] = []
         for step in steps:
-            connection = await self._try(key, remote, step, credentials, faults, last=step == steps[-1])
-            if connection is not None:
+            last = step == steps[-1]
+            connection, ready = await self._try(key, remote, host, step, credentials, faults, last=last)
+            if ready:
                 return connection
-        raise Refused(LOCAL_ERROR)
+            host = host.at(connection.address)
+        raise NoWay(LOCAL_ERROR)
 
     async def _try(
-        self, key: Key, remote: Remote, step: Step, credentials: Credentials | None, faults: list[Fault], *, last: bool
-    ) -> Connection | None:
-        """One step of those that the host's TLS allows; None: it failed, and there is another one."""
-        host = key[0]
+        self,
+        key: Key,
+        remote: Remote,
+        host: Host,
+        step: Step,
+        credentials: Credentials | None,
+        faults: list[Fault],
+        *,
+        last: bool,
+    ) -> tuple[Connection, bool]:
+        """One step of those that the host's TLS allows; False: it failed, and there is another one."""
         dialogue = Dialogue(
             self._config.hostname,
             host.name or "localhost",
@@ -258,7 +280,7 @@ class Transport:
         )
         connection = Connection(dialogue, self._timeouts, self._executor, lambda ended: self._ended(key, ended))
         try:
-            await self._connect(connection, remote, host, step)
+            host = await self._connect(connection, remote, host, step)
             await connection.wait()
             if dialogue.want is Want.STARTTLS:
                 fault = await self._start_tls(connection, host, step)
@@ -268,7 +290,7 @@ class Transport:
                     if last:
                         raise Refused(_unverified(fault))
                     connection.abort()
-                    return None
+                    return connection, False
                 if not faults:
                     self._tls_seen(host, connection.local_address(), host.tls.fault)
             elif not faults and _lacks_tls(dialogue, remote, host):
@@ -277,27 +299,35 @@ class Transport:
             await connection.wait()
             if dialogue.want is not Want.IDLE:
                 raise Refused(dialogue.failure or LOCAL_ERROR)
+        except Refused as refused:
+            connection.abort()
+            raise NoWay(refused.reply, connection.address) from None
         except BaseException:
             connection.abort()
             raise
-        return connection
+        return connection, True
 
-    async def _connect(self, connection: Connection, remote: Remote, host: Host, step: Step) -> None:
+    async def _connect(self, connection: Connection, remote: Remote, host: Host, step: Step) -> Host:
+        """To the first of its addresses that answers: the host there."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._timeouts.connect_s):
                 if host.port == 0:
                     await loop.create_unix_connection(lambda: connection, host.address)
-                elif remote.scheme == "smtps":
-                    await loop.create_connection(
-                        lambda: connection,
-                        host.address,
-                        host.port,
-                        ssl=await self._context(step),
-                        server_hostname=_server_name(host),
-                    )
-                else:
-                    await loop.create_connection(lambda: connection, host.address, host.port)
+                    connection.address = host.address
+                    return host
+                context = await self._context(step) if remote.scheme == "smtps" else None
+                sock, address = await dial(host.addresses, host.port, remote.source)
+                connection.address = address
+                host = host.at(address)
+                await loop.create_connection(
+                    lambda: connection,
+                    sock=sock,
+                    ssl=context,
+                    server_hostname=_server_name(host) if context else None,
+                )
+        except SourceError as error:
+            raise Refused(replace(LOCAL_ERROR, status="4.3.5", stage="connect", cause=str(error))) from None
         except TimeoutError:
             raise Refused(_no_answer("Connection timed out", "")) from None
         except (ssl.SSLError, ValueError) as error:
@@ -307,8 +337,9 @@ class Transport:
         except OSError as error:
             words = os.strerror(error.errno) if error.errno else "Connection failed"
             raise Refused(_no_answer(words, "" if error.errno else repr(error))) from None
-        if host.port and connection.local_peer() and listens(self._config, host.address, host.port, anywhere=True):
+        if connection.local_peer() and listens(self._config, host.address, host.port, anywhere=True):
             raise Refused(Reply(554, "5.4.6", "The mail loops back to this host", stage="connect"))
+        return host
 
     async def _start_tls(self, connection: Connection, host: Host, step: Step) -> Fault | None:
         """The handshake, and the look at the certificates. What is wrong; Refused when the peer spoke instead."""

@@ -115,7 +115,7 @@ def test_our_domain_without_local_delivery_waits_for_the_operator():
         (Target("pipe"), (), Pipe(())),
         (Target("lmtp", path="/run/l"), (), Remote((Host("", "/run/l", 0),), "lmtp")),
         (Target("lmtp", "h"), ("127.0.0.1",), Remote((Host("h", "127.0.0.1", 24),), "lmtp")),
-        (Target("smtp", "h", 26), ("10.0.0.1", "::1"), Remote((Host("h", "10.0.0.1", 26), Host("h", "::1", 26)))),
+        (Target("smtp", "h", 26), ("10.0.0.1", "::1"), Remote((Host("h", "10.0.0.1", 26, others=("::1",)),))),
         (Target("smtps", "h", user="u"), ("10.0.0.1",), Remote((Host("h", "10.0.0.1", 465),), "smtps", user="u")),
     ],
 )
@@ -187,7 +187,25 @@ def test_many_mx_are_bounded():
 
 def test_hosts_keep_the_order_of_their_names():
     plan = route.by_mx(("b", "a"), {"a": ("8.8.8.8",), "b": ("1.1.1.1", "2606:4700::1")}, CONFIG)
-    assert plan == Remote((Host("b", "1.1.1.1", 25), Host("b", "2606:4700::1", 25), Host("a", "8.8.8.8", 25)))
+    assert plan == Remote((Host("b", "1.1.1.1", 25, others=("2606:4700::1",)), Host("a", "8.8.8.8", 25)))
+
+
+def test_many_addresses_are_bounded():
+    found = {
+        "a": tuple(f"8.8.8.{n}" for n in range(7)),
+        "b": tuple(f"9.9.9.{n}" for n in range(200)),
+        "c": ("1.1.1.1",),
+    }
+    plan = route.by_mx(("a", "b", "c"), found, CONFIG)
+    assert [len(host.addresses) for host in plan.hosts] == [7, route.ADDRESSES_MAX - 7]
+
+
+def test_what_is_left_of_a_host():
+    host = Host("a", "8.8.8.8", 25, others=("9.9.9.9", "::1"))
+    assert host.without("9.9.9.9") == Host("a", "8.8.8.8", 25, others=("::1",))
+    assert host.without("8.8.8.8") == Host("a", "9.9.9.9", 25, others=("::1",))
+    assert host.at("::1") == Host("a", "::1", 25)
+    assert host.at("::1").without("::1") is None
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ async def test_what_is_sent_is_what_arrives(transport):
     async with serving(Peer()) as peer:
         outcome = await send(transport, peer.port)
         assert short(outcome) == ["250 2.0.0 final"]
-        assert outcome.relay == f"peer.test[127.0.0.1]:{peer.port}"
+        assert outcome.host.relay == f"peer.test[127.0.0.1]:{peer.port}"
         assert outcome.offers_dsn
         assert [mail.octets for mail in peer.mails] == [CONTENT.head + CONTENT.body]
         assert peer.mails[0].recipients == ["b@y.test"]
@@ -286,7 +286,7 @@ async def test_lmtp_over_a_unix_socket(transport, short_dir):
         outcome = await transport.deliver(Remote((host,), "lmtp"), host, envelope, CONTENT, 10)
         transport.close()
     assert short(outcome) == ["250 2.0.0 final", "452 4.2.2 final"]
-    assert outcome.relay == f"lmtp:{path}"
+    assert outcome.host.relay == f"lmtp:{path}"
 
 
 @pytest.mark.parametrize("in_file", [False, True])
