@@ -1,6 +1,7 @@
-"""The DNS server of the resolver's tests serves here too."""
+"""The DNS server and the private authority of other rooms serve here too."""
 
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "dns"))
+for room in ("dns", "tls"):
+    sys.path.append(str(Path(__file__).resolve().parents[1] / room))
