@@ -74,7 +74,8 @@ class Peer:
                 lines = "".join(f"250-{offer}\r\n" for offer in offers)
                 await self._say(writer, command, f"250-peer.test\r\n{lines}250 HELP")
             elif verb == "STAR":
-                await self._say(writer, command, "220 go")
+                if not (await self._say(writer, command, "220 go")).startswith("220"):
+                    continue
                 await writer.start_tls(self.tls)
                 secure = True
             elif verb == "DATA":
