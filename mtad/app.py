@@ -27,6 +27,7 @@ from mtad.control.admin import Admin
 from mtad.control.http import HttpServer
 from mtad.control.server import ControlServer
 from mtad.dkim.keys import Keys
+from mtad.dkim.signer import Signer
 from mtad.dns.resolver import Resolver
 from mtad.events import Events
 from mtad.inbound.accept import Acceptor
@@ -83,6 +84,7 @@ class App:
         self._dice = random.Random()  # for ids and jitter: without a system call for each mail
         self._events = Events(clock, log)
         self._keys = Keys(config.paths.dkim)
+        self._signer = Signer()
         self._certificate_files: certificates.Stamps = ()  # as they were when they were last read
         self._certificate_problem = ""  # why that was in vain
         self._expiry_told_at = self._started_at = clock()  # at the start, the settings tell it
@@ -175,6 +177,7 @@ class App:
             await self._keep_tls_counts()
             for task in tasks:
                 task.cancel()
+        self._signer.close()
         self._users.close()
 
     def _read(self, config: Config) -> Settings:
@@ -193,6 +196,7 @@ class App:
             self._ids,
             self._clock,
             wake=self.wake,
+            signer=self._signer,
         )
 
     def _admin(self, settings: Settings) -> Admin:

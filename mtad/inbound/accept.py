@@ -7,7 +7,7 @@ from mtad import faults
 from mtad.accounts.directory import Directory
 from mtad.config import Config
 from mtad.dkim.keys import Keys, SigningKey
-from mtad.dkim.sign import sign_all
+from mtad.dkim.signer import Signer
 from mtad.events import Events
 from mtad.inbound import policy, stamps
 from mtad.inbound.quota import Quotas
@@ -48,8 +48,9 @@ class Acceptor:
         clock: Clock,
         *,
         wake: Callable[[], None] = lambda: None,
+        signer: Signer | None = None,
     ) -> None:
-        """`wake` tells whoever delivers that there is work."""
+        """`wake` tells whoever delivers that there is work. Without a `signer` it has one of its own."""
         self._config = config
         self._store = store
         self._directory = directory
@@ -58,6 +59,7 @@ class Acceptor:
         self._ids = ids
         self.clock = clock
         self._wake = wake
+        self._signer = signer or Signer()
         self._trusted = policy.Networks(config.access.trusted_networks)
         self.quotas = Quotas(store, clock, config.limits)
         self._stamp_clock = clock
@@ -104,7 +106,7 @@ class Acceptor:
             if isinstance(received.body, str):
                 files.delete(self._config.paths.spool, (message_id,))
             return refused.reply
-        head = self._head(envelope, peer, received)
+        head = await self._head(envelope, peer, received)
         received.digest.update(head)
         message = Message(
             id=message_id,
@@ -145,7 +147,7 @@ class Acceptor:
         if refusal is not None:
             raise Refused(refusal)
 
-    def _head(self, envelope: Envelope, peer: Peer, received: Received) -> bytes:
+    async def _head(self, envelope: Envelope, peer: Peer, received: Received) -> bytes:
         """The header block as it is stored and sent."""
         hostname = self._config.hostname
         at = self._now_text()
@@ -156,7 +158,7 @@ class Acceptor:
                 head = stamps.qualify(head, self._config.domains[0])
             head = stamps.missing(head, envelope.sender, hostname, received.id, at) + head
         if received.keys:
-            head = sign_all(received.keys, head, received.body_hash, int(self._stamp_clock())) + head
+            head = await self._signer.sign_all(received.keys, head, received.body_hash, int(self._stamp_clock())) + head
         return stamps.received(envelope, peer, hostname, received.id, at) + head
 
     def _keys_for(self, head: bytes, sender: str, *, bare: bool) -> tuple[SigningKey, ...]:
