@@ -184,7 +184,9 @@ class App:
         """Everything that is read from files. Blocking; raises TlsError."""
         aliases, problems = load_aliases(config.local.aliases)
         notes = [*config.warnings, *problems, *self._keys.load()]
-        return Settings(config, Directory(config, self._users, aliases), self._read_tls(config.tls), tuple(notes))
+        return Settings(
+            config, Directory(config, self._users, aliases, self._clock), self._read_tls(config.tls), tuple(notes)
+        )
 
     def _acceptor(self, settings: Settings) -> Acceptor:
         return Acceptor(

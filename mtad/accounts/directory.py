@@ -1,12 +1,15 @@
 """Who is here: what an address means to this host. Pure over the loaded users and aliases."""
 
+import time
 from dataclasses import dataclass
 from typing import assert_never
 
 from mtad.accounts.aliases import Aliases
+from mtad.accounts.srs import NotOurs, Srs, is_srs
 from mtad.accounts.users import Users
 from mtad.config import Config
 from mtad.mail import address as addresses
+from mtad.mail.envelope import Clock
 from mtad.mail.reply import Refused, Reply
 
 DEPTH_MAX = 50
@@ -34,6 +37,7 @@ class Forward:
 
     targets: tuple[str, ...]
     mailboxes: tuple[str, ...] = ()
+    report: bool = False  # no alias, but a sender of forwarded mail, back to which reports go
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +56,11 @@ Resolution = Mailbox | Forward | Unknown | Elsewhere
 class Directory:
     """Resolves canonical addresses. Make a new one after a change of settings or aliases; users are looked up live."""
 
-    def __init__(self, config: Config, users: Users, aliases: Aliases) -> None:
+    def __init__(self, config: Config, users: Users, aliases: Aliases, clock: Clock = time.time) -> None:
         self._users = users
         self._aliases = aliases
+        self._srs = Srs(users.derived("srs"), clock)
+        self._rewrites = config.delivery.srs
         self._domains = frozenset(config.domains)
         self._main = config.domains[0] if config.domains else config.hostname
         self._delimiter = config.local.delimiter
@@ -78,6 +84,11 @@ class Directory:
                 return Elsewhere()
             if domain not in self._domains:
                 return Elsewhere()
+        if is_srs(local):
+            try:
+                return Forward((self._srs.reverse(local),), report=True)
+            except NotOurs:
+                return self._named(local, domain) or Unknown()
         base = addresses.subaddress(local, self._delimiter)[0]
         for name in (local,) if base == local else (local, base):
             found = self._named(name, domain)
@@ -127,6 +138,19 @@ class Directory:
             if len(found) > TARGETS_MAX:
                 raise Refused(_TOO_LARGE.because(f"expanding {address}"))
         return tuple(found.values())
+
+    def sender_for(self, sender: str, original: str, address: str) -> str:
+        """The sender to write when mail of `sender` to `original` goes out to `address`: one of ours when an alias
+        sends a stranger's mail on to another house, which would not take it from us in the stranger's name."""
+        if not sender or not self._rewrites or original == address:
+            return sender
+        try:
+            here, there, theirs = (addresses.domain_of(one) for one in (original, address, sender))
+        except addresses.AddressError:
+            return sender
+        if here not in self._domains or there in self._domains or theirs in self._domains:
+            return sender
+        return self._srs.forward(sender, here)
 
     def may_send(self, user: str, address: str) -> bool:
         """May this user send as this address? The own one with its sub-addresses, aliases that lead to it, and what an

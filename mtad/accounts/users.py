@@ -118,6 +118,10 @@ class Users:
         self._by_certificate = {one: key for key, user in self._users.items() for one in user.profile.certificates}
         self.changes += 1
 
+    def derived(self, purpose: str) -> bytes:
+        """A key of this installation for one purpose."""
+        return hmac.digest(self._install, purpose.encode(), "sha256")
+
     def close(self) -> None:
         """End the password threads. Checks that still wait are cancelled."""
         self._pool.shutdown(wait=False, cancel_futures=True)

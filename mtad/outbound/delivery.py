@@ -156,13 +156,30 @@ class Delivery:
         elif _may_do_without_tls(message) and not plan.user and plan.scheme != "smtps":
             plan = _each(plan, lambda _: WITHOUT)  # a password is never worth it
         said: list[Said | None] = [None] * len(job.recipients)
-        pending = list(range(len(job.recipients)))
+        for sender, group in self._by_sender(job).items():
+            await self._to_hosts(job, plan, content, sender, group, said)
+            if _cancelled():
+                break
+        return [one or Said(LOCAL_ERROR) for one in said]
+
+    def _by_sender(self, job: Job) -> Mapping[str, list[int]]:
+        """The recipients by the sender that is written for them: what an alias sends on may get one of ours (SRS)."""
+        groups: dict[str, list[int]] = {}
+        for index, to in enumerate(job.recipients):
+            sender = self._directory.sender_for(job.message.sender, to.original, to.address)
+            groups.setdefault(sender, []).append(index)
+        return groups
+
+    async def _to_hosts(
+        self, job: Job, plan: Remote, content: Content, sender: str, pending: list[int], said: list[Said | None]
+    ) -> None:
+        """One host after the other. Cancelled, it returns when somebody has it already."""
         verdicts = 0
         waiting = list(plan.hosts)
         while waiting and pending and verdicts < VERDICTS_MAX and not _cancelled():
             host = waiting.pop(0)
             try:
-                pending, address, spoke = await self._to_host(job, plan, host, content, pending, said)
+                pending, address, spoke = await self._to_host(job, plan, host, content, sender, pending, said)
             except asyncio.CancelledError:
                 if not any(one is not None and one.reply.ok for one in said):
                     raise
@@ -171,10 +188,16 @@ class Delivery:
             another = host.without(address) if address else None
             if another is not None:
                 waiting.insert(0, another)
-        return [one or Said(LOCAL_ERROR) for one in said]
 
     async def _to_host(
-        self, job: Job, plan: Remote, host: Host, content: Content, pending: list[int], said: list[Said | None]
+        self,
+        job: Job,
+        plan: Remote,
+        host: Host,
+        content: Content,
+        sender: str,
+        pending: list[int],
+        said: list[Said | None],
     ) -> tuple[list[int], str, bool]:
         """Transactions with one host, more than one where it takes only some recipients at a time.
 
@@ -185,7 +208,7 @@ class Delivery:
         spoke = False
         message = job.message
         while pending:
-            envelope = _envelope(job, pending, requiretls=message.requiretls and host.port != 0)
+            envelope = _envelope(job, sender, pending, requiretls=message.requiretls and host.port != 0)
             try:
                 outcome = await self._transport.deliver(
                     plan, host, envelope, content, message.size_bytes, self._clock()
@@ -261,11 +284,11 @@ def _handed(plan: Remote, outcome: Outcome) -> Handed:
     return HERE if plan.scheme == "lmtp" else Handed(True, outcome.offers_dsn, outcome.offers_by)
 
 
-def _envelope(job: Job, pending: Sequence[int], *, requiretls: bool) -> Envelope:
+def _envelope(job: Job, sender: str, pending: Sequence[int], *, requiretls: bool) -> Envelope:
     message = job.message
     recipients = tuple(Rcpt(to.address, to.notify, to.orcpt) for to in (job.recipients[index] for index in pending))
     return Envelope(
-        message.sender,
+        sender,
         recipients,
         message.body,
         message.smtputf8,

@@ -589,6 +589,9 @@ async def test_no_failure_without_its_report(tmp_path):
         def expand(self, address):
             raise RuntimeError("a bug")
 
+        def sender_for(self, sender, original, address):
+            return sender
+
     async with serving(Peer(says={"RCPT TO:<b@": "550 5.1.1 who?"})) as peer:
         async with house(tmp_path, routes=to(peer.port)) as made:
             made.directory = Broken()
