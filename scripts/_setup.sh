@@ -47,6 +47,7 @@ mandoc mandoc
 msmtp msmtp
 openssl openssl
 fail2ban fail2ban-regex
+unbound unbound
 strace strace
 iproute2 ip
 util-linux unshare

@@ -1,6 +1,7 @@
 """A Knot DNS server of our own, on a high loopback port, with the zones it is given as text."""
 
-from collections.abc import Mapping
+import subprocess
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from peer_process import Process, free_port, program
@@ -13,9 +14,10 @@ def missing() -> str:
 
 
 class Knot:
-    """`zones`: origin without the final dot -> records in zone file form, without SOA and NS."""
+    """`zones`: origin without the final dot -> records in zone file form, without SOA and NS. It signs those of
+    `signed` (DNSSEC)."""
 
-    def __init__(self, base: Path, zones: Mapping[str, str]) -> None:
+    def __init__(self, base: Path, zones: Mapping[str, str], signed: Collection[str] = ()) -> None:
         self.port = free_port()
         self._base = base
         (base / "run").mkdir(parents=True, exist_ok=True)
@@ -28,7 +30,10 @@ class Knot:
             "log:\n  - target: stderr\n    any: warning\n",
             f'template:\n  - id: default\n    storage: {base}\n    file: "%s.zone"\n    journal-content: none\n',
             "zone:\n",
-            *(f"  - domain: {zone}\n" for zone in zones),
+            *(
+                f"  - domain: {zone}\n" + ("    dnssec-signing: on\n    zonefile-sync: -1\n" if zone in signed else "")
+                for zone in zones
+            ),
         ]
         (base / "knot.conf").write_text("".join(text))
         self._process: Process | None = None
@@ -50,6 +55,12 @@ class Knot:
 
         self._process.ready("knot answers", answered)
         return self
+
+    def ds(self, zone: str) -> str:
+        """The DS record of a signed zone: what a resolver trusts it by."""
+        command = [program("keymgr"), "-c", str(self._base / "knot.conf"), zone, "ds"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        return next(line for line in done.stdout.splitlines() if " 2 " in line)
 
     def stop(self) -> None:
         if self._process is not None:
