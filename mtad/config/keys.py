@@ -120,6 +120,17 @@ KEYS: tuple[Key, ...] = (
     Key("delivery.srs", "flag", "true", "Mail that an alias sends on to another house leaves with a sender of ours,"
         " from which reports find back (SRS); false keeps the sender, whose SPF record then fails there.", parse.flag,
         "srs"),
+    Key("delivery.report_strangers", "choice", '"spf"', "Reports to senders of mail that came in from outside: spf,"
+        " when SPF shows that it is theirs; always, which makes backscatter; never.",
+        parse.one_of("spf", "always", "never"), "report_strangers"),
+    Key("delivery.double_bounce", "choice", '"postmaster"', "When no sender can be told of a failure: tell the"
+        " postmaster of the first domain, or only log it.", parse.one_of("postmaster", "log"), "double_bounce"),
+    Key("delivery.suppress", "choice", '"user"', "Addresses that do not exist: no more tries for the user who wrote to"
+        " them, or off.", parse.one_of("user", "off"), "suppress"),
+    Key("delivery.suppress_after", "count", "2", "So many mails to an address must come back before that.",
+        parse.count, "suppress_after"),
+    Key("delivery.suppress_for", "duration", '"30d"', "How long it lasts, and how long a failed mail counts.",
+        parse.positive_duration, "suppress_s"),
     Key("delivery.route.match", "domain pattern", "(required)", 'The recipient\'s domain; * and ? stand for anything,'
         ' "*" alone is every domain but our own.', parse.domain_glob, "match"),
     Key("delivery.route.from", "list of patterns", "[]", 'Only mail of these senders: an address, "@domain", a pattern'

@@ -132,6 +132,11 @@ class Delivery:
     retry_s: tuple[float, ...] = (300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0)  # the last repeats
     expire_s: float = 5 * 86400.0
     delay_warning_s: float = 4 * 3600.0  # 0 = never
+    report_strangers: str = "spf"  # spf | always | never: senders of mail from outside
+    double_bounce: str = "postmaster"  # postmaster | log: what no sender can be told
+    suppress: str = "user"  # user | off: addresses that bounced are not tried any more for whoever wrote to them
+    suppress_after: int = 2  # hard bounces within `suppress_s`
+    suppress_s: float = 30 * 86400.0
     routes: tuple[RouteRule, ...] = ()
     tls: tuple[TlsRule, ...] = ()
     mta_sts: bool = True

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from mtad.mail.classify import classify
+from mtad.mail.errorclass import CLASSES
 from mtad.mail.headers import date
 from mtad.mail.params import xtext_decode
 from mtad.mail.reply import Reply
@@ -22,6 +24,7 @@ Action = Literal["failed", "delayed", "delivered", "relayed", "expanded"]
 RETURN_MAX = 64 * 1024  # octets of the mail that are given back
 _LINE_MAX = 998  # RFC 5322 2.1.1
 _WIDTH = 72
+_FOLD = 78
 _STATUS = re.compile(r"([245])\.[0-9]{1,3}\.[0-9]{1,3}")
 _MESSAGE_ID = re.compile(r"<[!-;=?-~]{1,250}>")
 _WIDE = re.compile(r"[^ -~]")
@@ -29,7 +32,8 @@ _WIDE = re.compile(r"[^ -~]")
 
 @dataclass(frozen=True, slots=True)
 class DsnRecipient:
-    """One recipient of the report. `reply` is the last that was said about it; `orcpt` is as it came (type;xtext)."""
+    """One recipient of the report. `reply` is the last that was said about it; `orcpt` is as it came (type;xtext).
+    `cause` is what was said before time ran out, when `reply` is only that it did."""
 
     address: str
     action: Action
@@ -38,6 +42,7 @@ class DsnRecipient:
     original: str = ""  # the address before aliases
     last_attempt_at: float = 0.0
     will_retry_until: float = 0.0  # for "delayed"
+    cause: Reply | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,7 @@ class DsnInput:
     ret: str = ""
     head: bytes = b""
     body: bytes = b""
+    double: bool = False  # it is about a mail whose sender cannot be told, and goes to the postmaster
 
 
 def returns_body(ret: str, actions: Sequence[str], size_bytes: int) -> bool:
@@ -99,12 +105,16 @@ def _head(report: DsnInput, boundary: str) -> bytes:
 
 # The first part: for people.
 
-_INTRO: dict[Action, tuple[str, str]] = {
-    "failed": ("could not be delivered to", "It will not be tried again."),
-    "delayed": ("has not been delivered yet to", "You need not send it again."),
-    "delivered": ("was delivered to", ""),
-    "relayed": ("was passed on to a system that does not report on delivery, for", ""),
-    "expanded": ("was delivered to a list, which sends no further reports, for", ""),
+_INTRO: dict[Action, str] = {
+    "failed": "could not be delivered to:",
+    "delayed": "has not been delivered yet to:",
+    "delivered": "was delivered to:",
+    "relayed": "was passed on to a system that does not report on delivery, for:",
+    "expanded": "was delivered to a list, which sends no further reports, for:",
+}
+_OUTRO: dict[Action, str] = {
+    "failed": "It will not be tried again.",
+    "delayed": "You need not send it again. You hear of it once more only if it fails in the end.",
 }
 _SUBJECTS: dict[Action, str] = {
     "failed": "Your mail could not be delivered",
@@ -113,48 +123,51 @@ _SUBJECTS: dict[Action, str] = {
     "relayed": "Your mail was passed on",
     "expanded": "Your mail was delivered to a list",
 }
-# RFC 3463, by class and detail first, then without the class.
+_DOUBLE = "A report could not be delivered"
+_ELSE = (
+    "Nothing else happened to your mail. Recipients that are not named here have got it, are still being tried, or are"
+    " named in another report."
+)
+_TO_POSTMASTER = (
+    "This is for the postmaster: the sender of the mail below cannot be told, for it is a report itself, or nobody is"
+    " there by that name. No other report is sent, and none about this one."
+)
+# What a plain class cannot say, by the detail of a status (RFC 3463) of ours.
 _MEANING = {
-    "1.1": "There is no such mailbox. Check the address for mistakes.",
-    "1.2": "The domain of the address does not exist. Check it for mistakes.",
-    "1.3": "The address is not written correctly.",
-    "1.6": "The mailbox has moved and left no new address.",
-    "1.10": "The domain takes no mail at all (RFC 7505).",
-    "2.1": "The mailbox is disabled.",
-    "2.2": "The mailbox is full.",
-    "2.3": "The mail is too big for the mailbox.",
-    "3.4": "The mail is too big for the receiving system.",
-    "4.1": "The receiving system does not answer.",
-    "4.4": "There is no way to reach the receiving system; its DNS entries may be wrong.",
-    "4.6": "The mail ran in a circle between systems.",
-    "4.7": "The receiving system could not be reached in the time allowed.",
     "6.1": "The receiving system cannot take binary content.",
     "6.3": "The receiving system cannot take mail with 8-bit text.",
     "6.7": "The receiving system cannot take addresses or headers in UTF-8.",
-    "7.1": "The receiving system does not take this mail from this sender.",
     "7.30": "The receiving system does not promise to pass the mail on encrypted only.",
     "7.10": "The receiving system demands an encryption that could not be had.",
 }
-_FALLBACK = {"2": "", "4": "The trouble may pass by itself.", "5": "The receiving system gave a final refusal."}
 
 
 def _subject(report: DsnInput) -> str:
+    if report.double:
+        return _DOUBLE
     actions = {recipient.action for recipient in report.recipients}
     return next((subject for action, subject in _SUBJECTS.items() if action in actions), "Report on your mail")
 
 
 def _notification(report: DsnInput, wide: bool) -> bytes:
     lines = [f"This is the mail system at {report.hostname}.", ""]
-    for action, (intro, outro) in _INTRO.items():
+    if report.double:
+        lines += [*_wrapped(_TO_POSTMASTER), ""]
+    for action, intro in _INTRO.items():
         concerned = [recipient for recipient in report.recipients if recipient.action == action]
         if not concerned:
             continue
-        lines += [f"Your mail {intro}:", ""]
+        lines += [f"{'A mail' if report.double else 'Your mail'} {intro}", ""]
         for recipient in concerned:
-            lines += _in_words(recipient)
-        if outro:
-            lines += [outro, ""]
-    lines += [f"It came here on {date(report.arrived_at)} and was called {clean(report.message_id, 60)}."]
+            lines += _in_words(recipient, report)
+        if action in _OUTRO and not report.double:
+            lines += [*_wrapped(_OUTRO[action]), ""]
+    technical = [line for recipient in report.recipients for line in _technical(recipient)]
+    if technical:
+        lines += ["What was said, for those who look into it:", "", *technical]
+    if not report.double:
+        lines += [*_wrapped(_ELSE), ""]
+    lines += [f"The mail came here on {date(report.arrived_at)} and was called {clean(report.message_id, 60)}."]
     octets = _octets([*lines, ""], wide=True)
     encoding = "7bit" if octets.isascii() else "8bit" if wide else "quoted-printable"
     if encoding == "quoted-printable":
@@ -163,29 +176,58 @@ def _notification(report: DsnInput, wide: bool) -> bytes:
     return _part(f"text/plain; charset={charset}", "Notification", encoding) + octets
 
 
-def _in_words(recipient: DsnRecipient) -> Iterator[str]:
+def _in_words(recipient: DsnRecipient, report: DsnInput) -> Iterator[str]:
+    """The address, and in plain words what happened and what to do."""
     original = recipient.original not in ("", recipient.address)
     yield f"  <{clean(recipient.address)}>" + (f" (you wrote to <{clean(recipient.original)}>)" if original else "")
-    reply = recipient.reply
-    if reply.code:
-        said = _one_line(reply)
-        source = f"{clean(reply.host, 200)} said: {said}" if reply.host else said
-        yield from _indented(source)
-    meaning = _meaning(_status(recipient))
-    if meaning:
-        yield from _indented(meaning)
-    if recipient.action == "delayed" and recipient.will_retry_until:
-        yield from _indented(f"It will be tried until {date(recipient.will_retry_until)}.")
+    yield from _indented(" ".join(_sentences(recipient, report.now - report.arrived_at)))
     yield ""
 
 
-def _meaning(status: str) -> str:
-    kind, _, detail = status.partition(".")
-    return "" if kind == "2" else _MEANING.get(detail, _FALLBACK[kind])
+def _sentences(recipient: DsnRecipient, age_s: float) -> Iterator[str]:
+    reply = recipient.reply
+    domain = clean(recipient.address.rpartition("@")[2], 260)
+    name = classify(reply) if recipient.action in ("failed", "delayed") else ""
+    if name == "expired":
+        yield f"The time for delivery ran out: it was tried for {_length(age_s)}."
+        name = classify(recipient.cause) if recipient.cause is not None else ""
+        reply = recipient.cause or reply
+    if name and name != "expired":
+        own = "" if reply.host else _MEANING.get(reply.status.partition(".")[2], "")
+        yield own or CLASSES[name].explain(domain)
+    elif recipient.action in ("failed", "delayed") and not name:
+        yield "It could not be handed over so far." if recipient.action == "delayed" else "It could not be handed over."
+    if recipient.action == "delayed" and recipient.will_retry_until:
+        yield f"It will be tried until {date(recipient.will_retry_until)}."
+
+
+def _technical(recipient: DsnRecipient) -> Iterator[str]:
+    reply = recipient.reply
+    if not reply.code:
+        return
+    yield f"  <{clean(recipient.address)}>"
+    said = _one_line(reply)
+    yield from _indented(f"{clean(reply.host, 200)} said: {said}" if reply.host else said)
+    name = classify(reply)
+    if name:
+        yield f"    (class: {name})"
+    yield ""
+
+
+def _length(seconds: float) -> str:
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            count = round(seconds / length)
+            return f"{count} {unit}{'s' * (count > 1)}"
+    return "less than a minute"
 
 
 def _indented(text: str) -> list[str]:
     return textwrap.wrap(text, _WIDTH, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, _WIDTH, break_on_hyphens=False)
 
 
 # The second part: for programs.
@@ -215,12 +257,17 @@ def _recipient_fields(recipient: DsnRecipient, message_id: str, wide: bool) -> I
     if reply.host:
         yield f"Remote-MTA: dns; {clean(reply.host, 200)}"
     if reply.code:
-        yield f"Diagnostic-Code: {'smtp' if reply.host else 'x-mtad'}; {_one_line(reply)}"
+        yield from _folded(f"Diagnostic-Code: {'smtp' if reply.host else 'x-mtad'}; {_one_line(reply)}")
     if recipient.last_attempt_at:
         yield f"Last-Attempt-Date: {date(recipient.last_attempt_at)}"
     yield f"Final-Log-ID: {clean(message_id, 60)}"
     if recipient.action == "delayed" and recipient.will_retry_until:
         yield f"Will-Retry-Until: {date(recipient.will_retry_until)}"
+
+
+def _folded(line: str) -> list[str]:
+    """On several lines that each but the first begin with a blank (RFC 5322 2.2.3); words are never cut."""
+    return textwrap.wrap(line, _FOLD, subsequent_indent=" ", break_long_words=False, break_on_hyphens=False)
 
 
 def _typed(kind: str, address: str, wide: bool) -> str:

@@ -14,7 +14,7 @@ from mtad.accounts.directory import Directory
 from mtad.config import Config
 from mtad.dns.resolver import Resolver
 from mtad.events import Events
-from mtad.mail.envelope import Attempt, Clock, Content, Job, NewMessage, Recipient, State
+from mtad.mail.envelope import Attempt, Clock, Job, Recipient, State
 from mtad.mail.ident import Ids
 from mtad.mail.reply import LOCAL_ERROR
 from mtad.outbound import bounce
@@ -22,6 +22,7 @@ from mtad.outbound.connection import Timeouts
 from mtad.outbound.delivery import Delivery, Tried
 from mtad.outbound.local import Mailboxes
 from mtad.outbound.pipe import Programs
+from mtad.outbound.reporter import Reporter
 from mtad.outbound.security import Security
 from mtad.outbound.transport import TlsSeen, Transport
 from mtad.queue import retry
@@ -34,6 +35,8 @@ HELD_MAX = 4  # leased jobs per worker: what waits for slow destinations must no
 THREADS = 4
 IDLE_MAX_S = 60.0  # the queue is looked at this often even if nothing seems due
 TROUBLE_S = 2.0  # the wait after the store could not
+
+_NO_REPORTS = bounce.Reports()
 
 
 @dataclass(slots=True)
@@ -80,6 +83,7 @@ class Scheduler:
         self._rng = rng
         self._ids = ids
         self._security = security
+        self._reporter = Reporter(store, events, clock, ids)
         self._executor = ThreadPoolExecutor(THREADS, "delivery")
         self._transport = Transport(config, self._executor, tls_context, timeouts, tls_seen, clock)
         self._programs = Programs()
@@ -155,6 +159,7 @@ class Scheduler:
     def _use(self, config: Config, resolver: Resolver, directory: Directory) -> None:
         self._config = config
         self._directory = directory
+        self._reporter.use(config, resolver, directory)
         mailboxes = Mailboxes(self._executor, config.hostname)
         self._delivery = Delivery(
             config,
@@ -315,21 +320,33 @@ class Scheduler:
         after = [
             self._after(before, attempt, job, now) for before, attempt in zip(job.recipients, attempts, strict=True)
         ]
-        spawn: Sequence[NewMessage] = ()
         handed = tried.handed
-        if any(
+        if not any(
             bounce.due(job.message, old, new, handed.get(new.n, bounce.HERE))
             for old, new in zip(job.recipients, after, strict=True)
         ):
+            if await self._record(job, tried, after, _NO_REPORTS) and self._reporter.waits(job.message.id):
+                await self._reporter.release(job, self._clock())
+                self.wake()
+            return
+        async with self._reporter.turn(job.message.id):
+            made = _NO_REPORTS
             try:
-                spawn = await self._reports(job, tried, after, now)
+                made = await self._reporter.make(job, tried, after, now)
             except Exception as error:  # noqa: BLE001  (no failure without its report: those wait)
                 self._events.internal_error("bounce", error)
                 after = [
                     self._without_report(old, new, job, now) for old, new in zip(job.recipients, after, strict=True)
                 ]
+            if await self._record(job, tried, after, made):
+                self._reporter.stored(job.message, made, self._clock())
+                self.wake()
+
+    async def _record(self, job: Job, tried: Tried, after: Sequence[Recipient], made: bounce.Reports) -> bool:
+        """Make the outcome durable, and tell of it. False when the lease was lost."""
+        attempts = tried.attempts
         faults.point("deliver.after_250")
-        settlement = Settlement(job, attempts, after, spawn)
+        settlement = Settlement(job, attempts, after, made.messages, made.merges)
         wait_s = 0.1
         while True:
             try:
@@ -340,15 +357,12 @@ class Scheduler:
                 await asyncio.sleep(wait_s)
                 wait_s = min(2 * wait_s, 5.0)
         if not kept:
-            return
+            return False
         for recipient, attempt in zip(after, attempts, strict=True):
             self._events.attempt(job.message, recipient, attempt, recipient.state)
             if recipient.last is not attempt.reply:
                 self._events.expired(job.message, recipient)
-        for report in spawn:
-            self._events.report_made(job.message.id, report.message.id, report.recipients[0].address)
-        if spawn:
-            self.wake()
+        return True
 
     def _after(self, before: Recipient, attempt: Attempt, job: Job, now: float) -> Recipient:
         limits = self._config.delivery
@@ -363,28 +377,6 @@ class Scheduler:
             limits, accepted_at = self._config.delivery, job.message.accepted_at
             after = retry.settle(before, LOCAL_ERROR, now, limits, accepted_at, math.inf, self._rng)  # even if expired
         return replace(after, warned_at=before.warned_at)
-
-    async def _reports(self, job: Job, tried: Tried, after: Sequence[Recipient], now: float) -> Sequence[NewMessage]:
-        try:
-            content = await self._store.content(job.message.id)
-        except StoreError as error:
-            self._events.store_trouble(str(error))
-            content = Content(b"\r\n", b"")
-        made = bounce.reports(
-            job.message,
-            content,
-            job.recipients,
-            after,
-            tried.attempts,
-            tried.handed,
-            self._config,
-            now,
-            self._ids,
-            self._directory.expand,
-        )
-        if made.nobody:
-            self._events.double_bounce(job.message.id, made.nobody)
-        return made.messages
 
 
 async def _over(tasks: Iterable[asyncio.Task[None]], timeout_s: float | None) -> set[asyncio.Task[None]]:

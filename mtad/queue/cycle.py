@@ -11,7 +11,7 @@ from mtad.mail import ident
 from mtad.mail.envelope import Clock, Job, Message, NewMessage, Recipient, State
 from mtad.queue import bulk, people, rows
 from mtad.queue.rows import MESSAGE, RECIPIENT, Row
-from mtad.queue.store import Settlement
+from mtad.queue.store import Merge, Settlement
 
 _RECENT_MAX = 10_000
 _ENDED = (State.DONE, State.FAILED)
@@ -112,6 +112,12 @@ UPDATE recipient SET tries = v.column3, warned_at = v.column4,
 FROM ({rows}) AS v WHERE recipient.message = v.column1 AND recipient.n = v.column2
 """
 
+# Recipients that nobody has tried, leased or changed, and all of them.
+_WAITS = """
+SELECT count(*), coalesce(sum(state = 0 AND tries = 0
+    AND NOT EXISTS (SELECT 1 FROM temp.lease l WHERE l.message = r.message AND l.n = r.n)), 0)
+FROM recipient r WHERE message = ?
+"""
 
 _HELD = "SELECT message, n, lease, changed FROM temp.lease WHERE message IN ({keys})"
 _RELEASE = "DELETE FROM temp.lease WHERE lease IN (SELECT value FROM json_each(?)) AND message IN ({keys})"
@@ -259,6 +265,7 @@ class Cycle:
         bulk.update(self._connection, _OUTCOME, outcomes)
         bulk.update(self._connection, _LEARNT, learnt)
         spawned = [new for _, settlement in mine for new in settlement.spawn]
+        spawned += [self._merged(merge) for _, settlement in mine for merge in settlement.merges]
         if spawned:
             self.accept(spawned)
         settled = [number for number, _ in mine]
@@ -269,6 +276,14 @@ class Cycle:
             Settled(owned, number in closed, closed.get(number, False))
             for number, owned in zip(numbers, done, strict=True)
         ]
+
+    def _merged(self, merge: Merge) -> NewMessage:
+        number = ident.to_int(merge.whole.message.id)
+        every, untouched = self._connection.execute(_WAITS, (number,)).fetchone()
+        if not every or every != untouched:
+            return merge.alone
+        self._connection.execute("DELETE FROM message WHERE id = ?", (number,))
+        return merge.whole
 
 
 def finish(connection: sqlite3.Connection, numbers: Sequence[int], now: float) -> dict[int, bool]:

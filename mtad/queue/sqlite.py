@@ -125,7 +125,10 @@ class SqliteStore:
     async def settle(self, settlement: Settlement) -> bool:
         for new in settlement.spawn:
             self._check_file(new)
-        settled = await self._writer.do(self._settle, settlement, sum(_size(new) for new in settlement.spawn))
+        for merge in settlement.merges:
+            self._contents.drop(merge.whole.message.id)  # it may be another one a moment from now
+        size_bytes = sum(_size(new) for new in settlement.spawn) + sum(_size(one.whole) for one in settlement.merges)
+        settled = await self._writer.do(self._settle, settlement, size_bytes)
         if settled.done:
             for new in settlement.spawn:
                 self._remember(new)

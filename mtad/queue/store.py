@@ -135,6 +135,15 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
+class Merge:
+    """A report that grew. `whole` takes the place of the one of the same id as long as that waits for its first try and
+    nobody touched it; else `alone` is stored, which says what is new only."""
+
+    whole: NewMessage
+    alone: NewMessage
+
+
+@dataclass(frozen=True, slots=True)
 class Settlement:
     """The outcome of a job: one row per recipient of it, and what it gives birth to."""
 
@@ -142,6 +151,7 @@ class Settlement:
     attempts: Sequence[Attempt]
     changes: Sequence[Recipient]  # the new value of each recipient of the job
     spawn: Sequence[NewMessage] = field(default=())  # reports, in the same transaction
+    merges: Sequence[Merge] = field(default=())  # and those that may go into one that waits
 
 
 class Store(Protocol):

@@ -71,7 +71,7 @@ def fields(report: DsnInput) -> list[dict[str, str]]:
     _, body = build(report)
     mark = b"--=_" + report.id.encode()
     octets = body.split(mark)[2].partition(b"\r\n\r\n")[2]
-    groups = octets.decode().strip("\r\n").split("\r\n\r\n")
+    groups = octets.decode().replace("\r\n ", " ").strip("\r\n").split("\r\n\r\n")
     return [dict(line.split(": ", 1) for line in group.split("\r\n")) for group in groups]
 
 
@@ -125,7 +125,7 @@ def test_the_words_for_people() -> None:
     text = words(REPORT)
     assert "Your mail could not be delivered to:\n\n  <b@b.example>\n" in text
     assert "mx.b.example said: 550 5.1.1 <b@b.example>: no such user" in text
-    assert "There is no such mailbox." in text
+    assert "There is no such mailbox at b.example. Check the address" in text
     assert "It will not be tried again." in text
     assert "3kf9x2m7q0w1" in text
 

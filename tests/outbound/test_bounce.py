@@ -10,6 +10,7 @@ from mtad.mail.envelope import Attempt, Content, Message, Peer, Recipient, State
 from mtad.mail.ident import Ids
 from mtad.mail.reply import Refused, Reply
 from mtad.outbound import bounce
+from mtad.queue.retry import expired
 
 NOW = 1_700_000_000.0
 ID = "358zn0000001"
@@ -18,6 +19,7 @@ MESSAGE = Message(ID, "a@x.test", 30, NOW - 5000, NOW + 5000, Peer("smtp"), head
 CONTENT = Content(b"Subject: hi\r\nMessage-ID: <m@x.test>\r\n\r\n", b"the body\r\n")
 NO = Reply(550, "5.1.1", "who?", "mx.y.test", "rcpt")
 LATER = Reply(451, "4.7.1", "later", "mx.y.test", "rcpt")
+IDS = Ids(lambda: NOW, random.Random(1))
 OK = Reply(250, "2.0.0", "ok", "mx.y.test", "final")
 
 
@@ -37,12 +39,20 @@ def done(one):
     return replace(one, state=State.DONE, tries=1, last=OK)
 
 
-def report(*pairs, message=MESSAGE, content=CONTENT, relay="mx[192.0.2.1]:25", promised=(), expand=lambda a: (a,)):
+def report(
+    *pairs,
+    message=MESSAGE,
+    content=CONTENT,
+    relay="mx[192.0.2.1]:25",
+    promised=(),
+    expand=lambda a: (a,),
+    config=CONFIG,
+    **more,
+):
     before, after = [old for old, _ in pairs], [new for _, new in pairs]
     attempts = [Attempt(new.n, NOW - 1, 1.0, new.last, relay) for new in after]
-    ids = Ids(lambda: NOW, random.Random(1))
     handed = {new.n: bounce.Handed(True, new.n in promised) for new in after if "[" in relay}
-    return bounce.reports(message, content, before, after, attempts, handed, CONFIG, NOW, ids, expand)
+    return bounce.reports(message, content, before, after, attempts, handed, config, NOW, IDS, expand, **more)
 
 
 def status_of(new):
@@ -120,9 +130,16 @@ def test_a_delay_is_told_once():
     assert report((one, replace(one, state=State.READY, last=LATER))).messages == ()
 
 
-@pytest.mark.parametrize("message", [replace(MESSAGE, sender=""), replace(MESSAGE, peer=Peer("internal"))])
-def test_never_a_report_about_a_report(message):
-    made = report((rcpt(), failed(rcpt())), message=message)
+REPORT = replace(MESSAGE, sender="", peer=Peer("internal"))
+LOG_ONLY = replace(CONFIG, delivery=replace(CONFIG.delivery, double_bounce="log"))
+
+
+@pytest.mark.parametrize(
+    ("message", "config"),
+    [(replace(MESSAGE, sender=""), CONFIG), (REPORT, LOG_ONLY), (replace(REPORT, sender="a@x.test"), LOG_ONLY)],
+)
+def test_never_a_report_about_a_report(message, config):
+    made = report((rcpt(), failed(rcpt())), message=message, config=config)
     assert made.messages == ()
     assert made.nobody
     assert report((rcpt(), delayed(rcpt())), message=message) == bounce.Reports()
@@ -179,3 +196,104 @@ def test_an_international_sender_makes_an_international_report():
     [new] = report((rcpt(), failed(rcpt()))).messages
     assert not new.message.smtputf8
     assert new.message.body == "7BIT"
+
+
+# Double bounces: the postmaster is told once, and of that nobody.
+
+
+def test_the_postmaster_is_told_of_a_report_that_failed():
+    made = report((rcpt(), failed(rcpt())), message=REPORT, expand=lambda address: ("root@own.test",))
+    [new] = made.messages
+    assert made.double
+    assert new.message.sender == ""
+    assert [(to.address, to.original) for to in new.recipients] == [("root@own.test", "postmaster@own.test")]
+    whole = message_from_bytes(new.head + new.body, policy=default)
+    assert [to.addr_spec for to in whole["To"].addresses] == ["postmaster@own.test"]
+    assert whole["Subject"] == "A report could not be delivered"
+    text = next(iter(whole.iter_parts())).get_content()
+    assert "This is for the postmaster" in text
+    assert "A mail could not be delivered to:" in text
+    assert "Your mail" not in text
+
+
+def test_nobody_is_told_when_that_fails_too():
+    to = replace(rcpt(), address="root@y.test", original="Postmaster@own.test")
+    made = report((to, failed(to)), message=REPORT)
+    assert made.messages == ()
+    assert "postmaster" in made.nobody
+
+
+def test_a_sender_who_does_not_exist_here_is_told_of_to_the_postmaster():
+    made = report((rcpt(), failed(rcpt())), expand=lambda address: ("p@own.test",) if "postmaster" in address else ())
+    assert [new.recipients[0].address for new in made.messages] == ["p@own.test"]
+    made = report((rcpt(), failed(rcpt())), expand=lambda address: ())
+    assert made.messages == ()
+    assert made.nobody == "its sender does not exist here"
+
+
+def test_the_postmaster_hears_of_failures_only():
+    assert report((rcpt(), delayed(rcpt())), message=REPORT).messages == ()
+
+
+# Backscatter: strangers are told when they are who they say.
+
+
+@pytest.mark.parametrize(
+    ("peer", "is_known"),
+    [
+        (Peer("smtp", "198.51.100.7"), False), (Peer("smtp", "2001:db8::1"), False), (Peer("smtp", "192.0.2.9"), True),
+        (Peer("smtp", "::ffff:192.0.2.9"), True), (Peer("smtp", "fe80::1%eth0"), False),
+        (Peer("submission", "198.51.100.7", user="u"), True), (Peer("local", uid=33), True), (Peer("maildrop"), True),
+        (Peer("internal"), True), (Peer("smtp", "198.51.100.7", user="u"), True),
+    ],
+)  # fmt: skip
+def test_whom_we_know(peer, is_known):
+    assert bounce.known(replace(MESSAGE, peer=peer), ("192.0.2.0/24", "::1")) == is_known
+
+
+def test_who_is_not_verified_is_not_told():
+    for after in (failed, delayed, done):
+        one = rcpt(notify="SUCCESS,FAILURE,DELAY")
+        made = report((one, after(one)), verified=False)
+        assert made.messages == ()
+        assert bool(made.nobody) == (after is failed)
+
+
+# Together: what fails at about the same time is one report.
+
+
+def test_what_fails_later_goes_into_the_report_that_waits():
+    first = report((rcpt(1), failed(rcpt(1))), due_at=NOW + 15)
+    [new] = first.messages
+    assert new.recipients[0].next_at == NOW + 15
+    second = report((rcpt(2), failed(rcpt(2))), earlier=first.waiting, due_at=NOW + 30)
+    assert second.messages == ()
+    [merge] = second.merges
+    assert merge.whole.message.id == new.message.id
+    assert [one["Final-Recipient"] for one in status_of(merge.whole)[1:]] == ["rfc822; b1@y.test", "rfc822; b2@y.test"]
+    assert merge.whole.recipients[0].next_at == NOW + 15  # it waits no longer than it did
+    assert [one["Final-Recipient"] for one in status_of(merge.alone)[1:]] == ["rfc822; b2@y.test"]
+    assert merge.alone.message.id != merge.whole.message.id
+    third = report((rcpt(3), failed(rcpt(3))), earlier=second.waiting)
+    assert len(status_of(third.merges[0].whole)) == 4
+    assert third.merges[0].whole.recipients[0].next_at == NOW
+
+
+def test_kinds_do_not_mix_and_a_report_has_an_end():
+    first = report((rcpt(1), failed(rcpt(1))), due_at=NOW + 15)
+    assert report((rcpt(2), delayed(rcpt(2))), earlier=first.waiting).merges == ()
+    many = replace(first.waiting["failed"], recipients=first.waiting["failed"].recipients * bounce.RECIPIENTS_MAX)
+    made = report((rcpt(2), failed(rcpt(2))), earlier={"failed": many})
+    assert made.merges == ()
+    assert len(made.messages) == 1
+
+
+def test_time_ran_out_and_why():
+    last = replace(failed(rcpt()), last=expired(Reply(452, "4.2.2", "Mailbox full", "mx.y.test", "rcpt")))
+    ids = Ids(lambda: NOW, random.Random(1))
+    attempt = Attempt(1, NOW - 1, 1.0, Reply(452, "4.2.2", "Mailbox full", "mx.y.test", "rcpt"), "mx")
+    made = bounce.reports(MESSAGE, CONTENT, [rcpt()], [last], [attempt], {}, CONFIG, NOW, ids, lambda a: (a,))
+    [new] = made.messages
+    text = " ".join(new.body.decode().split())
+    assert "The time for delivery ran out: it was tried for 1 hour. The mailbox is full at y.test" in text
+    assert status_of(new)[1]["Status"] == "5.4.7"
