@@ -26,7 +26,7 @@ from mtad.queue.store import StoreError, StoreLocked
 from mtad.service import make_directories
 
 NOTE = "mtad is not running; using its data directly"
-_OF_THE_STORE = frozenset({"queue", "user", "backup", "block"})
+_OF_THE_STORE = frozenset({"queue", "user", "backup", "block", "explain"})
 
 
 class _Stopped:
@@ -40,6 +40,9 @@ class _Stopped:
 
     async def reload(self) -> Sequence[str]:
         return ()
+
+    def security(self) -> None:
+        return None
 
     def certificates(self) -> Sequence[Any]:
         return ()
@@ -115,7 +118,7 @@ async def _admin(operation: Operation, config: Config, store: Any) -> Admin:
     # What hashes no password needs no expensive hash of a user that does not exist.
     cost = best() if about_users else Cost(ln=1, r=1, p=1)
     users = Users(store, time.time, random.SystemRandom(), domain=config.domains[0], cost=cost)
-    if about_users:
+    if about_users or operation.name == "explain":
         await users.load()
     keys = Keys(config.paths.dkim)
     if operation.name.startswith("dkim."):

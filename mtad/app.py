@@ -284,6 +284,9 @@ class App:
             service.notify(f"READY=1\nSTATUS=serving {config.hostname}")
             return notes
 
+    def security(self) -> Security:
+        return self._security
+
     def certificates(self) -> Sequence[Certificate]:
         return self._settings.tls.certificates if self._settings.tls is not None else ()
 

@@ -16,6 +16,7 @@ _MODULES = {
     "session": "guard",
     "limit": "guard",
     "config": "daemon",
+    "explain": "explain",
 }
 
 

@@ -1,8 +1,9 @@
 """Who is here: what an address means to this host. Pure over the loaded users and aliases."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from mtad.accounts.aliases import Aliases
 from mtad.accounts.srs import NotOurs, Srs, is_srs
@@ -51,6 +52,16 @@ class Elsewhere:
 
 
 Resolution = Mailbox | Forward | Unknown | Elsewhere
+
+
+class Step(NamedTuple):
+    """One address on the way from an address to the final ones."""
+
+    address: str
+    depth: int  # 0: the one that was asked for
+    resolution: Resolution
+    final: tuple[str, ...]  # what mail goes to from here
+    loop: bool = False  # it is being expanded already
 
 
 class Directory:
@@ -110,34 +121,40 @@ class Directory:
         or TARGETS_MAX addresses: mail is rather late than lost.
         """
         found: dict[str, str] = {}
+        for step in self.walk(address):
+            for name in step.final:
+                found.setdefault(addresses.fold(name), name)
+            if len(found) > TARGETS_MAX:
+                raise Refused(_TOO_LARGE.because(f"expanding {address}"))
+        return tuple(found.values())
+
+    def walk(self, address: str) -> Iterator[Step]:
+        """The expansion step by step. Raises Refused as `expand` does."""
         expanded: set[str] = set()
         todo: list[tuple[str, int, frozenset[str]]] = [(address, 0, frozenset())]
         while todo:
             current, depth, path = todo.pop()
             key = addresses.fold(current)
-            if key in expanded and key not in path:
+            loop = key in path
+            if key in expanded and not loop:
                 continue
             if depth > DEPTH_MAX or len(expanded) > TARGETS_MAX:
                 raise Refused(_TOO_LARGE.because(f"expanding {address}"))
-            match Mailbox(current) if key in path else self.resolve(current):
+            resolution = Mailbox(current) if loop else self.resolve(current)
+            match resolution:
                 case Mailbox(name):
-                    found.setdefault(addresses.fold(name), name)
+                    yield Step(current, depth, resolution, (name,), loop)
                 case Elsewhere():
-                    found.setdefault(key, current)
+                    yield Step(current, depth, resolution, (current,))
                 case Unknown():
-                    if depth:
-                        found.setdefault(key, current)
+                    yield Step(current, depth, resolution, (current,) if depth else ())
                 case Forward(targets, mailboxes):
                     expanded.add(key)
-                    for name in mailboxes:
-                        found.setdefault(addresses.fold(name), name)
+                    yield Step(current, depth, resolution, mailboxes)
                     # The last one pushed is looked at first.
                     todo.extend((target, depth + 1, path | {key}) for target in reversed(targets))
                 case never:
                     assert_never(never)
-            if len(found) > TARGETS_MAX:
-                raise Refused(_TOO_LARGE.because(f"expanding {address}"))
-        return tuple(found.values())
 
     def sender_for(self, sender: str, original: str, address: str) -> str:
         """The sender to write when mail of `sender` to `original` goes out to `address`: one of ours when an alias

@@ -17,6 +17,7 @@ from mtad.tls.certificates import Certificate
 if TYPE_CHECKING:
     from mtad.inbound.guard import Usage
     from mtad.inbound.server import SessionInfo
+    from mtad.outbound.security import Security
 
 Row = dict[str, Any]
 Args = Mapping[str, Any]  # what operations.check returned
@@ -37,6 +38,9 @@ class App(Protocol):
 
     async def reload(self) -> Sequence[str]:
         """Read everything again, all or nothing. Notes for the operator; raises ConfigErrors."""
+
+    def security(self) -> "Security | None":
+        """What decides on TLS outwards; None without a daemon."""
 
     def certificates(self) -> Sequence[Certificate]:
         """Those in use, the default first."""

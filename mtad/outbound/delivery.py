@@ -2,19 +2,19 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mtad.accounts.directory import Directory, Unknown
 from mtad.config import Config
-from mtad.dns.resolver import DnsTemporary, MxAnswer, NoData, NoSuchName, Resolver
+from mtad.dns.resolver import Resolver
 from mtad.mail.envelope import Attempt, Clock, Content, Envelope, Job, Message, Rcpt
 from mtad.mail.reply import LOCAL_ERROR, Refused, Reply
-from mtad.outbound import route
 from mtad.outbound.bounce import HERE, Handed
 from mtad.outbound.local import Mailboxes
 from mtad.outbound.pipe import Programs
-from mtad.outbound.route import Discard, Found, Host, Maildir, Pipe, Plan, Remote
+from mtad.outbound.planner import Planner
+from mtad.outbound.route import Discard, Host, Maildir, Pipe, Plan, Remote
 from mtad.outbound.security import Security
 from mtad.outbound.transport import NoWay, Outcome, Transport, unsafe
 from mtad.queue.store import Store
@@ -66,14 +66,12 @@ class Delivery:
     ) -> None:
         self._config = config
         self._store = store
-        self._resolver = resolver
         self._directory = directory
         self._transport = transport
         self._mailboxes = mailboxes
         self._programs = programs
-        self._security = security
+        self._planner = Planner(config, resolver, security, rng)
         self._clock = clock
-        self._rng = rng
 
     async def attempt(self, job: Job) -> Tried:
         """Raises StoreError when the octets cannot be read. Cancelled, it still returns when anything was delivered:
@@ -89,26 +87,7 @@ class Delivery:
 
     async def plan(self, domain: str, sender: str = "", user: str = "") -> Plan:
         """Where mail for this domain goes now, when it is of this sender ("": a report) and this user ("": none)."""
-        rule = route.rule_for(domain, self._config, sender, user)
-        if isinstance(rule, Reply):
-            return rule
-        if rule is not None and rule.to.scheme != "mx":
-            host = route.lookup(rule.to)
-            found: Found = route.literal(host) if host else ()
-            if host and not found:
-                found = await _tried(self._resolver.system_addresses, host)
-            return route.by_rule(rule, found, self._config)
-        if domain.startswith("["):
-            return route.by_mx((domain,), {domain: route.literal(domain)}, self._config, rule)
-        mx = await self._mx(domain)
-        hosts = route.names(domain, mx, self._config, self._rng)
-        if isinstance(hosts, Reply):
-            return hosts
-        found_all = await asyncio.gather(*(self._addresses(host) for host in hosts))
-        plan = route.by_mx(hosts, dict(zip(hosts, found_all, strict=True)), self._config, rule)
-        if isinstance(plan, Remote) and (rule is None or rule.tls == "may"):
-            return await self._security.secured(domain, mx, plan)
-        return plan
+        return (await self._planner.trace(domain, sender, user)).plan
 
     # --- inside
 
@@ -243,26 +222,10 @@ class Delivery:
             pending = crowded  # RFC 5321 4.5.3.1.10: too many recipients; the others at once
         return left, address, spoke
 
-    async def _mx(self, domain: str) -> MxAnswer | Exception:
-        try:
-            return await self._resolver.mx(domain)
-        except (DnsTemporary, NoSuchName, NoData) as error:
-            return error
-
-    async def _addresses(self, host: str) -> Found:
-        return route.literal(host) or await _tried(self._resolver.addresses, host)
-
 
 def _may_do_without_tls(message: Message) -> bool:
     """RFC 8689 4.2.2, for mail of our own house: a stranger's header opens no route of ours."""
     return message.tls_optional and not message.requiretls and message.peer.source != "smtp"
-
-
-async def _tried(ask: Callable[[str], Awaitable[tuple[str, ...]]], host: str) -> Found:
-    try:
-        return await ask(host)
-    except (DnsTemporary, NoSuchName, NoData) as error:
-        return error
 
 
 def _each(plan: Remote, change: Callable[[Requirement], Requirement]) -> Remote:
