@@ -28,6 +28,7 @@ from mtad.control.operation import Effect, Kind, Operation, Param, UsageError, c
 from mtad.control.operations import GROUPS, OPERATIONS
 
 PASSWORD_LINE_MAX = 4096
+KEY_FILE_MAX = 30_000
 LINES_AT_ONCE = 200  # of a file in one request: even the longest fit
 
 _METAVARS: Mapping[Kind, str] = {
@@ -42,6 +43,7 @@ _METAVARS: Mapping[Kind, str] = {
     "quota": "N",
     "fingerprint": "FINGERPRINT",
     "lines": "FILE",
+    "key": "FILE",
 }
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -283,6 +285,8 @@ def _hint(operation: Operation, counted: "_Counts", *, nothing: bool) -> None:
         say("it is shown this once, and kept nowhere")
     elif operation.name == "dkim.generate":
         say("mail of the domain is signed with each of its keys: publish these records before it leaves")
+    elif operation.name == "dkim.rotate" and counted.waiting:
+        say("publish these records; the daemon looks for them, and switches by itself: `mtactl dkim status`")
     elif operation.stream and not counted.rows and sys.stdout.isatty() and operation.name != "queue.mailq":
         say("the queue is empty" if operation.name == "queue.list" else "there is none")
 
@@ -303,6 +307,7 @@ class _Counts:
 
     rows = 0
     problems = 0
+    waiting = 0  # keys that do not sign yet
     changed: int | None = None
 
     def watch(self, rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -310,6 +315,7 @@ class _Counts:
             self.rows += 1
             found = row.get("problems")  # of `status` it is a list
             self.problems += found if isinstance(found, int) else 0
+            self.waiting += row.get("stage") == "pending"
             if "changed" in row:
                 self.changed = row.get("would_change", row["changed"])
             yield row
@@ -334,6 +340,8 @@ def _argument(operation: Operation, name: str, value: Any) -> Any:
         return _numbered(value)
     if kind == "path" and value:
         return os.path.abspath(value)
+    if kind == "key":
+        return _key_file(value)
     if kind == "id" and "-" in value:
         piped = sys.stdin.read(1 << 20).split()
         if not piped:
@@ -349,6 +357,19 @@ def _numbered(file: IO[str]) -> list[str]:
     except UnicodeDecodeError:
         raise CallError(f"{file.name} is not UTF-8", EX_DATAERR) from None
     return [line for line in lines if not line.partition(" ")[2].startswith("#")]
+
+
+def _key_file(path: str) -> str:
+    """The name of a file and what is in it; "-" is standard input."""
+    try:
+        if path == "-":
+            return f"stdin {sys.stdin.read(KEY_FILE_MAX)}"
+        with open(path, encoding="ascii") as file:
+            return f"{os.path.basename(path).replace(' ', '_')} {file.read(KEY_FILE_MAX)}"
+    except UnicodeDecodeError:
+        raise CallError(f"{path} holds no private key in PEM form", EX_DATAERR) from None
+    except OSError as error:
+        raise CallError(f"{path}: {error.strerror}", EX_DATAERR) from None
 
 
 def _in_parts(operation: Operation, options: Options, arguments: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -129,6 +129,8 @@ _EXAMPLES = {
     "delivery.tls.match": '"partner.example"',
     "delivery.tls.mode": '"verify"',
     "delivery.tls.mx": '["*.mail.partner.example"]',
+    "dkim.sign.match": '"*.example.org"',
+    "dkim.sign.by": '"example.org"',
     "local.deliver": '"maildir:///var/mail/%d/%u"',
     "local.aliases": '["/etc/aliases"]',
 }

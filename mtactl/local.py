@@ -121,7 +121,7 @@ async def _admin(operation: Operation, config: Config, store: Any) -> Admin:
     if about_users or operation.name == "explain":
         await users.load()
     keys = Keys(config.paths.dkim)
-    if operation.name.startswith("dkim."):
+    if operation.name.startswith(("dkim.", "dns.")):
         keys.load()
     blocks = Blocks(store, time.time)
     if operation.name.startswith("block."):

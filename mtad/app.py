@@ -23,11 +23,13 @@ from mtad.accounts.blocks import Blocks
 from mtad.accounts.directory import Directory
 from mtad.accounts.users import Users
 from mtad.config import Config, ConfigError, ConfigErrors, Tls, load
+from mtad.control import published
 from mtad.control.admin import Admin
 from mtad.control.http import HttpServer
 from mtad.control.server import ControlServer
 from mtad.dkim.keys import Keys
 from mtad.dkim.signer import Signer
+from mtad.dkim.watch import Watch, rules_of
 from mtad.dns.resolver import Resolver
 from mtad.events import Events
 from mtad.inbound.accept import Acceptor
@@ -144,6 +146,16 @@ class App:
             config, acceptor, settings.directory, self._users, settings.tls, self._events, self._clock, guard
         )
         self._maildrop = Maildrop(self._inbound, self._clock)
+        self._dkim = Watch(
+            self._keys,
+            self._events,
+            self._clock,
+            rules_of(config),
+            published.asker(config, self._clock),
+            self._oldest_mail,
+            published.publisher(config),
+        )
+        self._keys.stir = self._dkim.stir
         self._control = ControlServer(self._admin(settings), config.paths.control, config.access.admin_group)
         self._http = HttpServer(self._admin(settings), config.listen.http) if config.listen.http else None
         self._on_signals()
@@ -156,6 +168,7 @@ class App:
                 group.create_task(work)
                 for work in (
                     self._scheduler.run(),
+                    self._dkim.run(),
                     self._every(SWEEP_INTERVAL_S, self._sweep),
                     self._every(MAILDROP_INTERVAL_S, self.drain_maildrop),
                     self._every(CERTIFICATES_INTERVAL_S, self._look_at_certificates),
@@ -277,6 +290,7 @@ class App:
             self._tls_reports.reload(config, resolver)
             self._scheduler.reload(config, resolver, settings.directory)
             self._dane_task = asyncio.create_task(self._security.look())
+            self._dkim.update(rules_of(config), published.asker(config, self._clock), published.publisher(config))
             self._control.update(self._admin(settings))
             if self._http is not None:
                 self._http.update(self._admin(settings))
@@ -345,6 +359,9 @@ class App:
             await self._tls_reports.flush()
         except StoreError as error:
             self._events.store_trouble(str(error))
+
+    async def _oldest_mail(self) -> float | None:
+        return (await self._store.stats(self._clock())).oldest_at
 
     async def _sweep(self) -> None:
         # A file whose mail was accepted just before a crash is known by that mail: look there first, then forget.

@@ -218,6 +218,22 @@ class Events:
         self._count("mtad_maildrop_bad_total")
         self._write(f"warning: maildrop file {_value(name)}: {clean(cause)}")
 
+    # Signing keys
+
+    def dkim_stage(self, domain: str, selector: str, stage: str) -> None:
+        """A key came into another stage of its life."""
+        self._count(f'mtad_dkim_stages_total{{stage="{_label(stage)}"}}')
+        self._write(f"dkim: domain={_value(domain)}, selector={_value(selector)}, stage={_value(stage)}")
+
+    def dkim_pushed(self, domain: str, records: int) -> None:
+        """So many records of a domain's keys were set or removed in DNS."""
+        self._count('mtad_dkim_pushes_total{result="ok"}')
+        self._write(f"dkim: domain={_value(domain)}, records={records}, DNS was updated")
+
+    def dkim_push_failed(self, domain: str, cause: str) -> None:
+        self._count('mtad_dkim_pushes_total{result="failed"}')
+        self._write(f"warning: dkim: domain={_value(domain)}, DNS was not updated: {clean(cause)}")
+
     # Operators
 
     def operator(self, caller: str, operation: str, selector: str, reason: str, changed: int) -> None:

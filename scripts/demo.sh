@@ -88,10 +88,10 @@ mtactl "$here" dkim generate sender.test --selector demo
 "$python" - "$demo/key.json" >"$demo/zone" <<'EOF'
 import json, sys
 
-key = json.loads(open(sys.argv[1]).read().splitlines()[0])
-record = key["record"]
-parts = " ".join(f'"{record[at:at + 255]}"' for at in range(0, len(record), 255))
-print(f'{key["name"].rstrip(".")}. 60 IN TXT {parts}')
+for key in map(json.loads, open(sys.argv[1])):
+    record = key["record"]
+    parts = " ".join(f'"{record[at:at + 255]}"' for at in range(0, len(record), 255))
+    print(f'{key["name"].rstrip(".")}. 60 IN TXT {parts}')
 print("remote.test. 60 IN MX 10 mx.remote.test.")
 print("mx.remote.test. 60 IN A 127.0.0.1")
 EOF

@@ -11,6 +11,7 @@ _MODULES = {
     "queue": "queue",
     "user": "user",
     "dkim": "dkim",
+    "dns": "dkim",
     "tls": "tls",
     "block": "guard",
     "session": "guard",

@@ -23,6 +23,7 @@ def check(config: Config, place: Place, findings: Findings, *, defaulted: bool, 
     _tls_rules(config, findings)
     _limits(config, findings)
     _local(config, place, findings)
+    _dns_update(config, findings)
 
 
 def without_dead_listeners(config: Config) -> Config:
@@ -180,6 +181,10 @@ def _smarthost(label: str, path: str, findings: Findings) -> None:
     if not path:
         findings.error(key, "is missing", "the file that holds the user's password")
         return
+    _secret_file(key, path, findings)
+
+
+def _secret_file(key: str, path: str, findings: Findings) -> None:
     try:
         with open(path, "rb") as file:
             mode = os.fstat(file.fileno()).st_mode
@@ -210,3 +215,20 @@ def _local(config: Config, place: Place, findings: Findings) -> None:
                 findings.error("local.aliases", f"{path} does not exist")
         except OSError as error:
             findings.error("local.aliases", f"{path} cannot be read: {error.strerror}")
+
+
+def _dns_update(config: Config, findings: Findings) -> None:
+    update = config.dns.update
+    if update.server is None:
+        for name in ("key", "secret_file"):
+            if getattr(update, name):
+                findings.warn(f"dns.update.{name}", "is of no use without dns.update.server")
+        return
+    if bool(update.key) != bool(update.secret_file):
+        findings.error(
+            f"dns.update.{'secret_file' if update.key else 'key'}", "is missing", "name and secret of a TSIG key"
+        )
+    elif not update.key and not _loopback(update.server.host):
+        findings.error("dns.update.key", "is missing", "a server that takes unsigned changes takes those of everybody")
+    elif update.secret_file:
+        _secret_file("dns.update.secret_file", update.secret_file, findings)

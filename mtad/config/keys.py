@@ -42,6 +42,7 @@ SECTIONS: dict[str, str] = {
     "tls": "The certificate for STARTTLS and for submissions. Sign-in needs it.",
     "tls.certificate": "More certificates, for clients that ask for a name in one of them. All others get tls.cert.",
     "dns": "How names are looked up.",
+    "dns.update": "A server that takes the records of signing keys by itself (RFC 2136 with TSIG): `mtactl dns push`.",
     "delivery": "How mail leaves. Mail that cannot go now is tried again until it expires.",
     "delivery.route": "Where mail for a domain goes instead of to its MX. The first match wins.",
     "delivery.tls": "Which TLS the MX hosts of a domain must have, whatever DANE and MTA-STS say. The first match"
@@ -51,10 +52,13 @@ SECTIONS: dict[str, str] = {
     "submission": "What users may write.",
     "limits": "Bounds against mistakes and abuse.",
     "keep": "How long finished mail stays visible.",
+    "dkim": "Signing keys and their rotation.",
+    "dkim.sign": "Whose keys sign for a domain. The first match wins; without one, the keys of the author's domain, or"
+    " of the next domain of ours above it.",
 }
 
 # Sections of which there may be several: [[...]] tables.
-REPEATED = ("delivery.route", "delivery.tls", "tls.certificate")
+REPEATED = ("delivery.route", "delivery.tls", "tls.certificate", "dkim.sign")
 
 _RETRY = '["5m", "15m", "30m", "1h", "2h", "4h"]'
 
@@ -96,6 +100,20 @@ KEYS: tuple[Key, ...] = (
     Key("dns.trust_ad", "choice", '"loopback"', "Whose word counts that an answer was validated with DNSSEC, which DANE"
         " needs: loopback (a resolver on this machine), yes (any of the servers), or no.",
         parse.one_of("loopback", "yes", "no"), "trust_ad"),
+    Key("dns.authorities", "list of addresses", "[]", "Authoritative servers of our domains; empty means those of the"
+        " NS records. For a network whose inside has servers of its own.", parse.several(parse.dns_server),
+        "authorities"),
+    Key("dns.update.server", "address", '""', "The server to send changes to; empty means that DNS is changed by hand.",
+        parse.optional_dns_server, "server"),
+    Key("dns.update.zones", "list of domains", "[]", "Zones that may be changed there; empty means `domains`.",
+        parse.several(parse.domain), "zones"),
+    Key("dns.update.key", "domain", '""', "Name of the TSIG key.", parse.optional_domain, "key"),
+    Key("dns.update.algorithm", "choice", '"hmac-sha256"', "Of that key: hmac-sha256, hmac-sha384 or hmac-sha512.",
+        parse.one_of("hmac-sha256", "hmac-sha384", "hmac-sha512"), "algorithm"),
+    Key("dns.update.secret_file", "path", '""', "File with its secret in base64, readable by the service only.",
+        parse.text, "secret_file", base="file"),
+    Key("dns.update.ttl", "duration", '"1h"', "How long others may remember the records that are set.",
+        parse.positive_duration, "ttl_s"),
     Key("delivery.port", "port", "25", "The port used towards MX hosts.", parse.port, "port"),
     Key("delivery.allow_private_addresses", "flag", "false", "Deliver to MX hosts with loopback and private addresses.",
         parse.flag, "allow_private_addresses"),
@@ -249,6 +267,14 @@ KEYS: tuple[Key, ...] = (
     Key("keep.history", "duration", '"7d"', "Finished mail in `mtactl queue show` and `queue list --state done`.",
         parse.positive_duration, "history_s"),
     Key("keep.trash", "duration", '"3d"', "Purged mail can be restored.", parse.positive_duration, "trash_s"),
+    Key("dkim.check", "duration", '"1m"', "The pause between two looks at DNS while a new key waits for it.",
+        parse.positive_duration, "check_s"),
+    Key("dkim.margin", "duration", '"2d"', "How long a key that was replaced stays published beyond delivery.expire.",
+        parse.duration, "margin_s"),
+    Key("dkim.sign.match", "domain pattern", "(required)", "The domain of the author's address; * and ? stand for"
+        " anything.", parse.domain_glob, "match"),
+    Key("dkim.sign.by", "domain", "(required)", "The domain whose keys sign: d=; empty is no signature.",
+        parse.optional_domain, "by"),
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from mtad.config import source
 from mtad.config.check import check, tls_default, without_dead_listeners
 from mtad.config.errors import ConfigErrors, Findings
-from mtad.config.keys import KEYS
+from mtad.config.keys import KEYS, REPEATED
 from mtad.config.places import Place, locate
 from mtad.config.tree import (
     Access,
@@ -17,12 +17,15 @@ from mtad.config.tree import (
     CertificateFiles,
     Config,
     Delivery,
+    Dkim,
     Dns,
+    DnsUpdate,
     Keep,
     Limits,
     Listen,
     Local,
     RouteRule,
+    SignRule,
     Smtp,
     Submission,
     Target,
@@ -67,16 +70,14 @@ def load(
         raise ConfigErrors(findings.errors)
     values = source.values_of(document, place, findings)
     source.override(values, environ, place, findings)
-    routes = source.tables_of("delivery.route", document, place, findings)
-    certificates = source.tables_of("tls.certificate", document, place, findings)
-    tls_rules = source.tables_of("delivery.tls", document, place, findings)
+    tables = {section: source.tables_of(section, document, place, findings) for section in REPEATED}
     for key in KEYS:
         spoken_of = {key.path, key.variable, f"{key.variable}_FILE"} & {error.key for error in findings.errors}
         if key.section == "" and key.default == "(required)" and key.path not in values and not spoken_of:
             findings.error(key.path, "is missing", key.help)
     listen = document.get("listen")
     defaulted = not (isinstance(listen, dict) and MAIL_LISTENERS & listen.keys())
-    settings = _tree(values, routes, certificates, tls_rules, place, defaulted=defaulted)
+    settings = _tree(values, tables, place, defaulted=defaulted)
     check(settings, place, findings, defaulted=defaulted, now=clock())
     if findings.errors:
         raise ConfigErrors(findings.errors)
@@ -85,9 +86,7 @@ def load(
 
 def _tree(
     values: Mapping[str, Any],
-    routes: list[dict[str, Any]],
-    certificates: list[dict[str, Any]],
-    tls_rules: list[dict[str, Any]],
+    tables: Mapping[str, list[dict[str, Any]]],
     place: Place,
     *,
     defaulted: bool,
@@ -111,7 +110,7 @@ def _tree(
             tls=route.get("tls") or tls_default(route["to"]),
             **{field: route[name] for name, field in _OF_ROUTES.items() if name in route},
         )
-        for route in routes
+        for route in tables["delivery.route"]
     )
     return Config(
         hostname=top.get("hostname", ""),
@@ -119,14 +118,19 @@ def _tree(
         paths=place.paths,
         listen=listen,
         access=Access(**fields.get("access", {})),
-        tls=Tls(**fields.get("tls", {}), certificates=tuple(CertificateFiles(**pair) for pair in certificates)),
-        dns=Dns(**fields.get("dns", {})),
-        delivery=Delivery(**fields.get("delivery", {}), routes=rules, tls=tuple(TlsRule(**rule) for rule in tls_rules)),
+        tls=Tls(
+            **fields.get("tls", {}), certificates=tuple(CertificateFiles(**pair) for pair in tables["tls.certificate"])
+        ),
+        dns=Dns(**fields.get("dns", {}), update=DnsUpdate(**fields.get("dns.update", {}))),
+        delivery=Delivery(
+            **fields.get("delivery", {}), routes=rules, tls=tuple(TlsRule(**rule) for rule in tables["delivery.tls"])
+        ),
         local=Local(**local),
         smtp=Smtp(**fields.get("smtp", {})),
         submission=Submission(**fields.get("submission", {})),
         limits=Limits(**fields.get("limits", {})),
         keep=Keep(**fields.get("keep", {})),
+        dkim=Dkim(**fields.get("dkim", {}), rules=tuple(SignRule(**rule) for rule in tables["dkim.sign"])),
     )
 
 

@@ -280,6 +280,14 @@ def dns_server(value: Any) -> Address:
     return address
 
 
+def optional_dns_server(value: Any) -> Address | None:
+    return None if value == "" else dns_server(value)
+
+
+def optional_domain(value: Any) -> str:
+    return "" if value == "" else domain(value)
+
+
 def network(value: Any) -> str:
     given = text(value).strip()
     try:

@@ -78,9 +78,23 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True)
+class DnsUpdate:
+    """A server that takes changes of our zones (RFC 2136), signed with TSIG (RFC 8945)."""
+
+    server: Address | None = None  # None = the operator changes DNS by hand
+    zones: tuple[str, ...] = ()  # empty = each of our domains is one
+    key: str = ""  # name of the TSIG key
+    algorithm: str = "hmac-sha256"
+    secret_file: str = ""
+    ttl_s: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
 class Dns:
     servers: tuple[Address, ...] = ()  # empty = the system's
     timeout_s: float = 5.0
+    authorities: tuple[Address, ...] = ()  # authoritative for our domains; empty = found by NS
+    update: DnsUpdate = field(default_factory=DnsUpdate)
     trust_ad: str = "loopback"  # loopback | yes | no: whose word counts that an answer was validated (DNSSEC)
 
 
@@ -224,6 +238,19 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class SignRule:
+    match: str  # glob over the author's domain
+    by: str  # the domain whose keys sign; "" = nobody
+
+
+@dataclass(frozen=True, slots=True)
+class Dkim:
+    check_s: float = 60.0
+    margin_s: float = 2 * 86400.0
+    rules: tuple[SignRule, ...] = ()  # the first match wins; without one, the domain itself or the next one above
+
+
+@dataclass(frozen=True, slots=True)
 class Keep:
     history_s: float = 7 * 86400.0
     trash_s: float = 3 * 86400.0
@@ -244,4 +271,5 @@ class Config:
     submission: Submission = field(default_factory=Submission)
     limits: Limits = field(default_factory=Limits)
     keep: Keep = field(default_factory=Keep)
+    dkim: Dkim = field(default_factory=Dkim)
     warnings: tuple[str, ...] = ()  # what is odd but works; told at start and by `mtad check`

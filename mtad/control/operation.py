@@ -43,6 +43,7 @@ Kind = Literal[
     "quota",
     "fingerprint",
     "lines",
+    "key",
 ]
 
 
@@ -102,6 +103,7 @@ _PARSERS: Mapping[Kind, Callable[[object], Any]] = {
     "quota": values.quota,
     "fingerprint": values.fingerprint,
     "lines": values.line,
+    "key": values.key_file,
 }
 
 
@@ -144,7 +146,11 @@ def _parse(param: Param, value: Any) -> Any:
     try:
         parsed = _PARSERS[param.kind](value)
     except values.BadValue as error:
-        shown = f"{value[:60]!a} " if isinstance(value, str) and value and param.kind not in ("secret", "lines") else ""
+        shown = (
+            f"{value[:60]!a} "
+            if isinstance(value, str) and value and param.kind not in ("secret", "lines", "key")
+            else ""
+        )
         raise UsageError(param.name, f"{shown}{error}") from None
     if param.choices and parsed not in param.choices:
         raise UsageError(param.name, f"{value[:60]!a} is none of {', '.join(param.choices)}")

@@ -10,6 +10,7 @@ STATES = ("active", "deferred", "held", "trashed", "ready", "done", "failed")
 GROUPS = ("error", "domain", "user", "sender", "ip")
 
 LINE_MAX = 4096
+KEY_FILE_MAX = 32_768
 DEFAULT = -1
 """What `quota` makes of "default"."""
 
@@ -81,6 +82,16 @@ def line(given: object) -> tuple[int, str]:
     if not blank or not counted:
         raise BadValue("is not a number, a blank, and a line")
     return counted, rest
+
+
+def key_file(given: object) -> tuple[str, str]:
+    """The name of a file, a blank, and the private key in PEM form that it holds."""
+    if not isinstance(given, str) or len(given) > KEY_FILE_MAX:
+        raise BadValue("is no private key in PEM form")
+    name, blank, rest = given.partition(" ")
+    if not blank or "-----BEGIN " not in rest or not all(char.isprintable() or char in "\r\n\t" for char in given):
+        raise BadValue("is no private key in PEM form")
+    return name, rest
 
 
 def duration(given: object) -> float:

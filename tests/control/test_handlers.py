@@ -288,6 +288,8 @@ async def test_dkim(operator: Operator) -> None:
     assert rows[0]["name"] == "s1._domainkey.example.test"
     assert rows[0]["record"].startswith("v=DKIM1; k=rsa; p=")
     assert len(operator.bench.keys.keys("example.test")) == 2  # signs from now on
+    assert {row["note"] for row in rows} == {"signs from now on: publish this at once"}
+    rows = [{**row, "note": ""} for row in rows]
     assert await operator.call("dkim.list") == rows
     assert await operator.call("dkim.show", domain="Example.test", selector="S1-ED") == rows[1:]
     with pytest.raises(Failed) as caught:
@@ -337,10 +339,10 @@ async def test_backup(operator: Operator, tmp_path: Path) -> None:
     await operator.call("dkim.generate", domain="example.test", selector="s1", algorithm="ed25519")
     path = tmp_path / "backup.tar"
     row = await operator.one("backup.create", path=str(path))
-    assert row == {"path": str(path), "size_bytes": path.stat().st_size, "files": 3}
+    assert row == {"path": str(path), "size_bytes": path.stat().st_size, "files": 4}
     assert path.stat().st_mode & 0o777 == 0o600
     with tarfile.open(path) as tar:
-        assert tar.getnames() == ["mta.db", "mtad.toml", "dkim/example.test/s1.pem"]
+        assert tar.getnames() == ["mta.db", "mtad.toml", "dkim/example.test/s1.pem", "dkim/example.test/state.json"]
         tar.extractall(tmp_path / "restored" / "data", filter="data")
     restored = open_store(make_config(tmp_path / "restored").paths, operator.bench.clock)
     assert len(await restored.select(Selector(all=True), operator.now)) == 1

@@ -22,7 +22,7 @@ def least(operation: Operation) -> dict[str, object]:
     """The fewest arguments that are right."""
     samples: dict[str, object] = {"domain": "a.test", "user": "alice", "id": "3kf9", "secret": "a password"}
     samples |= {"path": "/tmp/x", "text": "192.0.2.1", "count": 1, "address": "@a.test", "fingerprint": "a1" * 32}
-    samples |= {"lines": "1 alice:{SSHA}x"}
+    samples |= {"lines": "1 alice:{SSHA}x", "key": "s1.pem -----BEGIN PRIVATE KEY-----"}
     given: dict[str, object] = {}
     for param in operation.params:
         if param.required:

@@ -55,7 +55,7 @@ def test_to_lmtp(mtad: Make, dovecot: Dovecot) -> None:
 @pytest.mark.peer
 def test_to_an_mx_signed(mtad: Make, postfix: Postfix, knot: Callable[[str], Knot], tmp_path: Path) -> None:
     host = mtad(mx_port=postfix.port)
-    host.mtactl("dkim", "generate", "example.test", "--selector", "s1")
+    host.mtactl("dkim", "generate", "example.test", "--selector", "s1", "--algorithm", "rsa")
     (key,) = host.rows("dkim", "list")
     zone = knot(f"s1._domainkey 60 TXT {txt(key['record'])}\n")
     toml = host.root / "mtad.toml"

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
+from operator import attrgetter
 
 from mtad.accounts.aliases import load_aliases
 from mtad.config import Config, ConfigErrors
@@ -9,6 +10,7 @@ from mtad.config.keys import KEYS, REPEATED
 from mtad.config.tree import Address, Target
 from mtad.control.admin import Admin, Args, Failed, Handler, Row
 from mtad.control.handlers.rows import counts
+from mtad.dkim import watch
 
 WAITING_MAX = 5  # domains named by `status`; `queue stats` has more
 
@@ -23,8 +25,14 @@ async def status(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
         "domains": list(admin.config.domains),
         **counts(stats),
         "waiting": waiting,
-        "problems": list(facts.get("problems", ())),
+        "problems": [*facts.get("problems", ()), *_about_dkim(admin, stats.oldest_at)],
     }
+
+
+def _about_dkim(admin: Admin, oldest_at: float | None) -> list[str]:
+    """What a human has to do for a signing key."""
+    by_hand = admin.config.dns.update.server is None
+    return watch.problems(admin.keys, admin.clock(), watch.rules_of(admin.config), oldest_at, by_hand=by_hand)
 
 
 async def reload(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
@@ -66,13 +74,13 @@ def settings(config: Config) -> list[tuple[str, str]]:
     for key in KEYS:
         if key.section in REPEATED:
             continue
-        section = getattr(config, key.section) if key.section else config
-        value = getattr(section, key.field)
+        value = attrgetter(f"{key.section}.{key.field}".removeprefix("."))(config)
         shown.append((key.path, _secret(value) if key.type == "secret" else toml(value, key.type)))
     tables: list[tuple[str, tuple[object, ...]]] = [
         ("tls.certificate", config.tls.certificates),
         ("delivery.route", config.delivery.routes),
         ("delivery.tls", config.delivery.tls),
+        ("dkim.sign", config.dkim.rules),
     ]
     shown += [
         (f"{section}[{n}].{key.name}", toml(getattr(table, key.field), key.type))
