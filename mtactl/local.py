@@ -11,6 +11,7 @@ from typing import Any, cast
 from mtactl.errors import CallError, Unreachable
 from mtad.accounts.blocks import Blocks
 from mtad.accounts.passwords import Cost, best
+from mtad.accounts.suppressions import Suppressions
 from mtad.accounts.users import Users
 from mtad.config import Config, ConfigErrors
 from mtad.config.load import load
@@ -26,7 +27,7 @@ from mtad.queue.store import StoreError, StoreLocked
 from mtad.service import make_directories
 
 NOTE = "mtad is not running; using its data directly"
-_OF_THE_STORE = frozenset({"queue", "user", "backup", "block", "explain"})
+_OF_THE_STORE = frozenset({"queue", "user", "backup", "block", "explain", "suppress"})
 
 
 class _Stopped:
@@ -126,6 +127,9 @@ async def _admin(operation: Operation, config: Config, store: Any) -> Admin:
     blocks = Blocks(store, time.time)
     if operation.name.startswith("block."):
         await blocks.load(forget=operation.offline == "write")
+    suppressions = Suppressions(store, time.time)
+    if operation.name.startswith("suppress."):
+        await suppressions.load()
     return Admin(
         config=config,
         store=cast("AdminStore", store),
@@ -135,6 +139,7 @@ async def _admin(operation: Operation, config: Config, store: Any) -> Admin:
         clock=time.time,
         app=_Stopped(),
         blocks=blocks,
+        suppressions=suppressions,
         caller=Caller(os.getuid(), Access.ADMIN),  # whoever may read the files has what they hold
         offline=True,
     )

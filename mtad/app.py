@@ -21,6 +21,7 @@ from mtad.accounts import passwords
 from mtad.accounts.aliases import load_aliases
 from mtad.accounts.blocks import Blocks
 from mtad.accounts.directory import Directory
+from mtad.accounts.suppressions import Suppressions
 from mtad.accounts.users import Users
 from mtad.config import Config, ConfigError, ConfigErrors, Tls, load
 from mtad.control import published
@@ -126,6 +127,8 @@ class App:
         self._tls_reports = TlsReports(
             config, store, resolver, self._keys, self._events, self._ids, self._clock, self.wake
         )
+        self._suppressions = Suppressions(store, self._clock)
+        await self._suppressions.load()
         self._scheduler = Scheduler(
             config,
             store,
@@ -137,6 +140,7 @@ class App:
             self._ids,
             self._security,
             self._tls_reports.seen,
+            suppressions=self._suppressions,
             tls_context=self._client_context,
         )
         self._blocks = Blocks(store, self._clock)
@@ -216,7 +220,15 @@ class App:
 
     def _admin(self, settings: Settings) -> Admin:
         return Admin(
-            settings.config, self._store, self._users, self._keys, self._events, self._clock, self, self._blocks
+            settings.config,
+            self._store,
+            self._users,
+            self._keys,
+            self._events,
+            self._clock,
+            self,
+            self._blocks,
+            self._suppressions,
         )
 
     def _on_signals(self) -> None:
@@ -371,6 +383,7 @@ class App:
         keep = self._settings.config.keep
         await self._store.sweep(self._clock(), keep.history_s, keep.trash_s)
         await self._blocks.sweep()
+        await self._suppressions.sweep(self._settings.config.delivery)
 
     def _unraisable(self, what: "sys.UnraisableHookArgs") -> None:
         """What failed where nobody could be told: to the log, not to the terminal."""

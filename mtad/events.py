@@ -214,6 +214,11 @@ class Events:
         self._count("mtad_double_bounces_total")
         self._write(f"{message_id}: double bounce, no report is sent" + (f", cause={_value(cause)}" if cause else ""))
 
+    def suppressed(self, user: str, address: str, for_s: float) -> None:
+        """Mail of this user to the address came back too often: it is not tried any more."""
+        self._count("mtad_suppressions_total")
+        self._write(f"suppressed to=<{clean(address)}>, user={_value(user)}, for={for_s:.0f}s")
+
     def maildrop_bad(self, name: str, cause: str) -> None:
         self._count("mtad_maildrop_bad_total")
         self._write(f"warning: maildrop file {_value(name)}: {clean(cause)}")

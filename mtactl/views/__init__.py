@@ -16,6 +16,7 @@ _MODULES = {
     "block": "guard",
     "session": "guard",
     "limit": "guard",
+    "suppress": "suppress",
     "config": "daemon",
     "explain": "explain",
 }

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mtad.accounts.blocks import Blocks, BlockStore
+from mtad.accounts.suppressions import Suppressions, SuppressionStore
 from mtad.accounts.users import Users, UserStore
 from mtad.config import Config
 from mtad.control.operation import Access
@@ -23,7 +24,7 @@ Row = dict[str, Any]
 Args = Mapping[str, Any]  # what operations.check returned
 
 
-class AdminStore(Store, UserStore, BlockStore, Protocol):
+class AdminStore(Store, UserStore, BlockStore, SuppressionStore, Protocol):
     """The store with all its faces."""
 
 
@@ -84,6 +85,7 @@ class Admin:
     clock: Clock
     app: App
     blocks: Blocks
+    suppressions: Suppressions
     caller: Caller = Caller(-1, Access.ANYONE)
     offline: bool = False  # no daemon: mtactl works on the data of a stopped one
 

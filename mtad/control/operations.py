@@ -6,9 +6,9 @@ Pure, and light to import: it is on the start-up path of mtactl.
 from collections.abc import Mapping
 
 from mtad.control.operation import Operation
-from mtad.control.tables import backup, daemon, dkim, explain, guard, queue, tls, user
+from mtad.control.tables import backup, daemon, dkim, explain, guard, queue, suppress, tls, user
 
-_TABLES = (daemon, queue, explain, user, guard, dkim, tls, backup)
+_TABLES = (daemon, queue, explain, suppress, user, guard, dkim, tls, backup)
 
 OPERATIONS: tuple[Operation, ...] = tuple(operation for table in _TABLES for operation in table.OPERATIONS)
 

@@ -5,18 +5,21 @@ import math
 import random
 import ssl
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from mtad import faults
 from mtad.accounts.directory import Directory
+from mtad.accounts.suppressions import Suppressions, SuppressionStore, key_of
 from mtad.config import Config
 from mtad.dns.resolver import Resolver
 from mtad.events import Events
-from mtad.mail.envelope import Attempt, Clock, Job, Recipient, State
+from mtad.mail.classify import hard
+from mtad.mail.envelope import Attempt, Clock, Job, Message, Recipient, State
 from mtad.mail.ident import Ids
-from mtad.mail.reply import LOCAL_ERROR
+from mtad.mail.reply import LOCAL_ERROR, Reply
 from mtad.outbound import bounce
 from mtad.outbound.connection import Timeouts
 from mtad.outbound.delivery import Delivery, Tried
@@ -58,13 +61,17 @@ class _Running:
     tried: bool = False  # there is an outcome: it must be recorded, whatever happens
 
 
+class DeliveryStore(Store, SuppressionStore, Protocol):
+    """What the way out needs of the store."""
+
+
 class Scheduler:
     """`run` until `drain`. `wake` when something new may be due."""
 
     def __init__(
         self,
         config: Config,
-        store: Store,
+        store: DeliveryStore,
         resolver: Resolver,
         directory: Directory,
         events: Events,
@@ -74,6 +81,7 @@ class Scheduler:
         security: Security,
         tls_seen: TlsSeen,
         *,
+        suppressions: Suppressions | None = None,
         tls_context: Callable[[Mode], ssl.SSLContext] = client_context,
         timeouts: Timeouts | None = None,
     ) -> None:
@@ -83,6 +91,7 @@ class Scheduler:
         self._rng = rng
         self._ids = ids
         self._security = security
+        self._suppressions = Suppressions(store, clock) if suppressions is None else suppressions
         self._reporter = Reporter(store, events, clock, ids)
         self._executor = ThreadPoolExecutor(THREADS, "delivery")
         self._transport = Transport(config, self._executor, tls_context, timeouts, tls_seen, clock)
@@ -303,6 +312,28 @@ class Scheduler:
                 self._wakeup.set()
 
     async def _attempt(self, job: Job) -> Tried:
+        stopped = self._stopped(job) if self._suppressions else {}
+        if not stopped:
+            return await self._try(job)
+        now = self._clock()
+        rest = tuple(recipient for recipient in job.recipients if recipient.n not in stopped)
+        tried = await self._try(replace(job, recipients=rest)) if rest else Tried([])
+        left = iter(tried.attempts)
+        attempts = [
+            Attempt(one.n, now, 0.0, stopped[one.n]) if one.n in stopped else next(left) for one in job.recipients
+        ]
+        return Tried(attempts, tried.handed)
+
+    def _stopped(self, job: Job) -> Mapping[int, Reply]:
+        """By their numbers, the recipients that are not tried for whoever sent this."""
+        peer = job.message.peer
+        if peer.source == "internal":
+            return {}
+        user = key_of(peer)
+        found = ((one.n, self._suppressions.find(user, one.address)) for one in job.recipients)
+        return {n: suppression.reply() for n, suppression in found if suppression is not None}
+
+    async def _try(self, job: Job) -> Tried:
         started_at = self._clock()
         try:
             return await self._delivery.attempt(job)
@@ -341,6 +372,22 @@ class Scheduler:
             if await self._record(job, tried, after, made):
                 self._reporter.stored(job.message, made, self._clock())
                 self.wake()
+        await self._count_against(job.message, after)
+
+    async def _count_against(self, message: Message, after: Sequence[Recipient]) -> None:
+        """An address that is no good is not tried for ever for the same user. What is lost here is one count."""
+        for one in after:
+            if one.state is not State.FAILED or one.last is None or not hard(one.last):
+                continue
+            if self._directory.ours(one.domain):
+                continue
+            try:
+                if await self._suppressions.bounced(
+                    message.peer, one.address, message.id, one.last, self._config.delivery
+                ):
+                    self._events.suppressed(key_of(message.peer), one.address, self._config.delivery.suppress_s)
+            except StoreError as error:
+                self._events.store_trouble(str(error))
 
     async def _record(self, job: Job, tried: Tried, after: Sequence[Recipient], made: bounce.Reports) -> bool:
         """Make the outcome durable, and tell of it. False when the lease was lost."""

@@ -17,11 +17,13 @@ from mtad.queue.cycle import Cycle, Lease
 from mtad.queue.operate import ChangeAll, Operate, Select, Sweep
 from mtad.queue.people import Asked, People
 from mtad.queue.store import Change, Group, GroupBy, Row, Selector, Settlement, Stats, StoreError, Usage
+from mtad.queue.suppressions import Bounce, SuppressionRows
 from mtad.queue.tlsrows import TlsRows
 from mtad.queue.writer import Phase, Work, Writer, one_by_one
 
 if TYPE_CHECKING:
     from mtad.accounts.blocks import Block
+    from mtad.accounts.suppressions import Suppression
     from mtad.accounts.users import StoredUser
     from mtad.tls.mta_sts import Known
     from mtad.tls.tlsrpt import Counted
@@ -59,7 +61,7 @@ def _opened(paths: Paths, clock: Clock, *, write: bool) -> "SqliteStore":
 
 
 class SqliteStore:
-    """Store, UserStore and BlockStore. All calls come from one event loop."""
+    """Store, UserStore, BlockStore and SuppressionStore. All calls come from one event loop."""
 
     def __init__(
         self, paths: Paths, clock: Clock, connection: sqlite3.Connection, lock: database.Lock, *, write: bool
@@ -73,6 +75,7 @@ class SqliteStore:
         cycle = Cycle(connection, clock)
         operate = Operate(connection)
         blocks = BlockRows(connection)
+        suppressions = SuppressionRows(connection)
         people = People(connection)
         tls = TlsRows(connection)
         self._accept = Work("accept", cycle.accept)
@@ -106,6 +109,11 @@ class SqliteStore:
         self._tls_days = Work("tls_days", one_by_one(tls.days), Phase.READ)
         self._tls_counted = Work("tls_counted", one_by_one(tls.sessions), Phase.READ)
         self._forget_tls = Work("forget_tls", one_by_one(tls.forget))
+        self._load_suppressions = Work("load_suppressions", one_by_one(suppressions.load), Phase.READ)
+        self._save_suppression = Work("save_suppression", one_by_one(suppressions.save))
+        self._delete_suppression = Work("delete_suppression", one_by_one(suppressions.delete))
+        self._count_bounce = Work("count_bounce", one_by_one(suppressions.count))
+        self._sweep_suppressions = Work("sweep_suppressions", one_by_one(suppressions.sweep))
         self._backup = Work("backup", one_by_one(self._copy_database), Phase.LONG)
 
     async def accept(self, new: NewMessage) -> None:
@@ -259,6 +267,23 @@ class SqliteStore:
 
     async def forget_tls(self, day: int, domain: str) -> None:
         await self._writer.do(self._forget_tls, (day, domain))
+
+    async def load_suppressions(self) -> Sequence["Suppression"]:
+        from mtad.accounts.suppressions import Suppression  # late, as above
+
+        return [Suppression(*row) for row in await self._writer.do(self._load_suppressions, None)]
+
+    async def save_suppression(self, one: "Suppression") -> None:
+        await self._writer.do(self._save_suppression, one)
+
+    async def delete_suppression(self, user: str, address: str) -> bool:
+        return await self._writer.do(self._delete_suppression, (user, address))
+
+    async def count_bounce(self, user: str, address: str, message_id: str, at: float, since: float) -> int:
+        return await self._writer.do(self._count_bounce, Bounce(user, address, message_id, at, since))
+
+    async def sweep_suppressions(self, now: float, since: float) -> None:
+        await self._writer.do(self._sweep_suppressions, (now, since))
 
     async def close(self) -> None:
         await self._writer.close()

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from mtad.accounts.blocks import Blocks
 from mtad.accounts.passwords import Cost
+from mtad.accounts.suppressions import Suppressions
 from mtad.accounts.users import Users
 from mtad.config import Config, ConfigError, ConfigErrors, Local, Paths
 from mtad.control.admin import Admin
@@ -92,8 +93,11 @@ class Bench:
         self.users = Users(self.store, clock, random.Random(1), domain=config.domains[0], cost=Cost(ln=1, r=1, p=1))
         self.keys = Keys(config.paths.dkim)
         self.blocks = Blocks(self.store, clock)
+        self.suppressions = Suppressions(self.store, clock)
         events = Events(clock, self.lines.append)
-        self.admin = Admin(config, self.store, self.users, self.keys, events, clock, self.app, self.blocks)
+        self.admin = Admin(
+            config, self.store, self.users, self.keys, events, clock, self.app, self.blocks, self.suppressions
+        )
         self.ids = Ids(clock, random.Random(2))
 
     async def close(self) -> None:
