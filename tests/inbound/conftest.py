@@ -1,4 +1,6 @@
-from collections.abc import AsyncIterator, Callable
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
@@ -33,3 +35,20 @@ def house_factory(short_dir: Path, certificate: Tls) -> Callable[[], AbstractAsy
             await end_house(made)
 
     return opened
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[asyncio.Runner]:
+    """A loop for tests that hypothesis runs many times."""
+    with asyncio.Runner() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def steady(runner: asyncio.Runner) -> Iterator[House]:
+    """A house for all tests of a module; its clock stands still."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as root:
+        made = runner.run(make_house(Path(root)))
+        made.now = 1_800_000_000.0
+        yield made
+        runner.run(end_house(made))

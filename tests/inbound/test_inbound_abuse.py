@@ -8,11 +8,12 @@ import ssl
 import tracemalloc
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from inbound_client import Client, connected, trusting
 from inbound_house import PASSWORD, House, codes
 
 from mtad.config import Limits, Listen, Smtp
@@ -21,34 +22,6 @@ from mtad.inbound.server import Inbound
 
 MAIL = b"MAIL FROM:<x@far.test>\r\nRCPT TO:<alice@example.test>\r\nDATA\r\n"
 IDLE, SLOW = 500, 100
-
-
-class Client:
-    """What it says and hears; `read` is all until the end."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-
-    def send(self, octets: bytes) -> None:
-        self.writer.write(octets)
-
-    async def reply(self) -> str:
-        octets = b""
-        while True:
-            line = await self.reader.readline()
-            octets += line
-            if not line or line[3:4] == b" ":
-                return codes(octets)[-1] if octets else ""
-
-    async def say(self, octets: bytes) -> str:
-        self.send(octets)
-        return await self.reply()
-
-    async def read(self) -> list[str]:
-        with contextlib.suppress(ConnectionError):
-            return codes(await self.reader.read())
-        return []
 
 
 @asynccontextmanager
@@ -70,26 +43,10 @@ async def running(
         await inbound.drain(0.0)
 
 
-@asynccontextmanager
-async def client_of(
+def client_of(
     inbound: Inbound, source: str = "smtp", ip: str = "127.0.0.1", **more: Any
-) -> AsyncIterator[Client]:
-    (place,) = inbound.addresses(source)  # type: ignore[arg-type]
-    if isinstance(place, str):
-        reader, writer = await asyncio.open_unix_connection(place)
-    else:
-        reader, writer = await asyncio.open_connection(*place, local_addr=(ip, 0), **more)
-    try:
-        yield Client(reader, writer)
-    finally:
-        writer.close()
-
-
-def trusting() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
+) -> AbstractAsyncContextManager[Client]:
+    return connected(inbound, source, local_addr=(ip, 0), **more)
 
 
 async def until(condition: Any) -> None:

@@ -2,15 +2,11 @@
 
 import asyncio
 import re
-import tempfile
-from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from inbound_house import House, end_house, make_house
+from inbound_house import House
 
 from mtad.inbound.talk import JUNK_MAX
 from mtad.mail.envelope import Peer
@@ -32,21 +28,6 @@ CHUNKS = (
 REPLY = re.compile(rb"(?:[2-5][0-9]{2}-[ -~]*\r\n)*[2-5][0-9]{2} [ -~]*\r\n")
 ID = re.compile(rb"[0-9a-z]{12}")
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@pytest.fixture(scope="module")
-def runner() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def steady(runner: asyncio.Runner) -> Iterator[House]:
-    with tempfile.TemporaryDirectory(dir="/tmp") as root:
-        made = runner.run(make_house(Path(root)))
-        made.now = 1_800_000_000.0
-        yield made
-        runner.run(end_house(made))
 
 
 async def hear(house: House, chunks: list[bytes], source: str = "smtp") -> tuple[bytes, list[bytes]]:

@@ -3,36 +3,20 @@ never taken for another address."""
 
 import asyncio
 import re
-import tempfile
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from inbound_house import House, codes, end_house, make_house
+from inbound_house import House, codes
 
 from mtad.mail.envelope import Peer
 
 SUITE = Path(__file__).resolve().parents[3] / "shared" / "suites" / "addr-isemail" / "tests.xml"
 RELAY = Peer("smtp", ip="10.0.0.1")  # may send to any domain: only the grammar decides
 MANY = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@pytest.fixture(scope="module")
-def runner() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def steady(runner: asyncio.Runner) -> Iterator[House]:
-    with tempfile.TemporaryDirectory(dir="/tmp") as root:
-        made = runner.run(make_house(Path(root)))
-        yield made
-        runner.run(end_house(made))
 
 
 async def ask(house: House, text: str) -> tuple[str, str]:

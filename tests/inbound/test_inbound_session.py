@@ -4,7 +4,6 @@ import asyncio
 import inspect
 import os
 import socket
-import ssl
 import stat
 import struct
 from base64 import b64encode
@@ -15,6 +14,7 @@ from typing import Any
 
 import aiosmtpd.smtp
 import pytest
+from inbound_client import connected, trusting
 from inbound_house import PASSWORD, House, codes
 
 from mtad.config import Limits
@@ -25,54 +25,6 @@ from mtad.queue.store import StoreError
 
 ENVELOPE = b"MAIL FROM:<x@far.test>\r\nRCPT TO:<alice@example.test>\r\nDATA\r\n"
 MAIL = ENVELOPE + b"Subject: hi\r\n\r\nbody\r\n.\r\n"
-
-
-class Client:
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-
-    def send(self, octets: bytes) -> None:
-        self.writer.write(octets)
-
-    async def reply(self) -> str:
-        """The next whole reply: "250 2.0.0", or "" when the connection ended."""
-        octets = b""
-        while True:
-            line = await self.reader.readline()
-            octets += line
-            if not line or line[3:4] == b" ":
-                return codes(octets)[-1] if octets else ""
-
-    async def replies(self, count: int) -> list[str]:
-        return [await self.reply() for _ in range(count)]
-
-    async def ended(self) -> bytes:
-        """All that still comes until the server closes."""
-        return await self.reader.read()
-
-    async def tls(self) -> None:
-        await self.writer.start_tls(trusting(), server_hostname="mx.example.test")
-
-
-def trusting() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-@asynccontextmanager
-async def connected(inbound: Inbound, source: str = "smtp", **options: Any) -> AsyncIterator[Client]:
-    (place,) = inbound.addresses(source)  # type: ignore[arg-type]
-    if isinstance(place, str):
-        reader, writer = await asyncio.open_unix_connection(place)
-    else:
-        reader, writer = await asyncio.open_connection(*place, **options)
-    try:
-        yield Client(reader, writer)
-    finally:
-        writer.close()
 
 
 @pytest.fixture
