@@ -92,7 +92,12 @@ class ControlServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, from its first octet to its last."""
-        caller = self._identify(writer.get_extra_info("socket"))
+        try:
+            caller = self._identify(writer.get_extra_info("socket"))
+        except Exception as error:  # noqa: BLE001  (who it is cannot be told: nothing is done for it)
+            self.admin.events.internal_error("control", error)
+            writer.close()
+            return
         self._per_uid[caller.uid] += 1
         connection = _Connection(self, caller, reader, writer)
         self._connections.add(connection)
