@@ -6,6 +6,7 @@ they bring. Stop runs the other way round.
 
 import asyncio
 import contextlib
+import gc
 import os
 import random
 import signal
@@ -181,6 +182,8 @@ class App:
                     self._watchdog(),
                 )
             ]
+            gc.collect()
+            gc.freeze()  # modules and settings stay: looking at them again cost 23 ms in a full collection
             self._events.started(__version__, config.paths.data)
             service.notify(f"READY=1\nSTATUS=serving {config.hostname}")
             await self._stop.wait()
