@@ -15,7 +15,7 @@ from mtad.mail.envelope import Clock
 from mtad.outbound.route import public
 from mtad.queue.store import StoreError
 from mtad.tls import https, mta_sts
-from mtad.tls.contexts import client_context
+from mtad.tls.contexts import TlsError, client_context
 from mtad.tls.mta_sts import Known, Malformed
 from mtad.tls.tlsrpt import Fault
 
@@ -175,6 +175,8 @@ class Policies:
             )
         except (DnsTemporary, NoSuchName, NoData) as error:
             return Fault("sts-policy-fetch-error", f"{host} has no address", str(error))
+        except TlsError as error:
+            return Fault("sts-policy-fetch-error", f"{host} could not be asked", str(error))
         except https.HttpsError as error:
             if error.certificate:
                 return Fault("sts-webpki-invalid", f"The certificate of {host} cannot be verified", str(error))

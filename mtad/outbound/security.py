@@ -17,7 +17,8 @@ from mtad.tls.mta_sts import Known
 from mtad.tls.requirement import Origin, Requirement
 from mtad.tls.tlsrpt import Fault, Policy, Result
 
-DAY_S = 86400
+LATELY_S = 5.0  # the mails of a burst to one domain share an answer
+LATELY_MAX = 1000
 
 _NOT_LISTED = "The MX host is not one of those that {} allows"
 _NO_TLSA = "DNS gave no answer on the host's certificate (TLSA)"
@@ -73,11 +74,9 @@ def by_policy(known: Known, host: str) -> Requirement:
     return Requirement("may", "MTA-STS", why, fault=fault, testing=listed, report=report)
 
 
-def refused(
-    result: Result, words: str, origin: Origin, why: str, report: Policy | None, cause: str = ""
-) -> Requirement:
+def refused(result: Result, words: str, origin: Origin, why: str, report: Policy | None) -> Requirement:
     """The host must not be used now. Never a reason to return mail: policies are mended."""
-    reply = Reply(451, "4.7.5", words, stage="starttls", cause=cause or why)
+    reply = Reply(451, "4.7.5", words, stage="starttls", cause=why)
     return Requirement("verify", origin, why, reply, Fault(result, words), report=report)
 
 
@@ -98,19 +97,31 @@ class Security:
 
     async def secured(self, domain: str, mx: MxAnswer | Exception, plan: Remote) -> Remote:
         """The plan with the TLS that each of its hosts must show."""
+        secure = isinstance(mx, MxAnswer | NoData) and mx.secure
+        now = self._clock()
+        known = self._lately.get((domain, plan, secure))
+        if known is None or not 0 <= now - known[0] < LATELY_S:
+            known = (now, _with(plan, await self._needs(domain, plan, secure)))
+            if len(self._lately) >= LATELY_MAX:
+                self._lately.clear()
+            self._lately[domain, plan, secure] = known
+        return known[1]
+
+    async def _needs(self, domain: str, plan: Remote, secure: bool) -> Mapping[str, Requirement]:
+        """By the names of the hosts, what the operator asks, else DANE, else MTA-STS."""
+        names = tuple(dict.fromkeys([host.name for host in plan.hosts]))
         rule = rule_for(domain, self._config)
         if rule is not None:
-            return _with(plan, {host.name: by_rule(rule, domain, host.name) for host in plan.hosts})
-        names = tuple(dict.fromkeys(host.name for host in plan.hosts))
+            return {name: by_rule(rule, domain, name) for name in names}
         needs: dict[str, Requirement] = {}
-        if self._config.delivery.dane and not self._dane_off and isinstance(mx, MxAnswer | NoData) and mx.secure:
+        if secure and self._config.delivery.dane and not self._dane_off:
             found = await asyncio.gather(*(self._by_dane(domain, name, plan.hosts[0].port) for name in names))
             needs = {name: need for name, need in zip(names, found, strict=True) if need is not None}
         left = [name for name in names if name not in needs]
         if left:
             known = await self.policies.policy(domain) if self._config.delivery.mta_sts else None
             needs |= {name: _otherwise(domain, known, name) for name in left}
-        return _with(plan, needs)
+        return needs
 
     async def _by_dane(self, domain: str, host: str, port: int) -> Requirement | None:
         """None: there is nothing that DANE asks of this host."""
@@ -121,7 +132,8 @@ class Security:
                     return by_dane(domain, host, base, [dane.Tlsa(*record) for record in records])
         except DnsTemporary as error:
             report = Policy(domain, "tlsa", (), (host,))
-            return refused("dnssec-invalid", _NO_TLSA, "DANE", f"DANE of {host}", report, cause=str(error))
+            need = refused("dnssec-invalid", _NO_TLSA, "DANE", f"DANE of {host}", report)
+            return replace(need, refusal=Reply(451, "4.7.5", _NO_TLSA, stage="connect", cause=str(error)))
         return None
 
     async def look(self) -> None:
@@ -143,6 +155,7 @@ class Security:
     def _use(self, config: Config, resolver: Resolver) -> None:
         self._config = config
         self._resolver = resolver
+        self._lately: dict[tuple[str, Remote, bool], tuple[float, Remote]] = {}
 
 
 def _otherwise(domain: str, known: Known | Fault | None, host: str) -> Requirement:

@@ -24,6 +24,7 @@ from mtad.mail.ident import Ids
 from mtad.outbound.policies import trusted
 from mtad.outbound.route import Host, public
 from mtad.tls import https, tlsrpt
+from mtad.tls.contexts import TlsError
 from mtad.tls.tlsrpt import Counted, Fault, Report, Tally
 
 DAY_S = 86400
@@ -191,7 +192,7 @@ class TlsReports:
                 body=made.octets,
                 media_type="application/tlsrpt+gzip",
             )
-        except (DnsTemporary, NoSuchName, NoData, https.HttpsError, ValueError) as error:
+        except (DnsTemporary, NoSuchName, NoData, TlsError, https.HttpsError, ValueError) as error:
             self._events.tls_report_failed(made.domain, target, str(error))
             return False
         if not 200 <= answer.status < 300:

@@ -23,7 +23,7 @@ from mtad.mail.reply import LOCAL_ERROR, Refused, Reply
 from mtad.outbound.connection import Connection, Timeouts, read_chunk
 from mtad.outbound.dial import SourceError, dial
 from mtad.outbound.route import Host, Remote, listens, loopback
-from mtad.tls.contexts import Mode
+from mtad.tls.contexts import Mode, TlsError
 from mtad.tls.dane import peer_chain
 from mtad.tls.requirement import Requirement, Step
 from mtad.tls.tlsrpt import HANDSHAKE_FAILED, Fault, fault_of
@@ -370,7 +370,10 @@ class Transport:
         context = self._contexts.get(mode)
         if context is None:  # loading the system's CAs takes tens of milliseconds
             loop = asyncio.get_running_loop()
-            context = await loop.run_in_executor(self._executor, self._tls_context, mode)
+            try:
+                context = await loop.run_in_executor(self._executor, self._tls_context, mode)
+            except TlsError as error:
+                raise Refused(Reply(451, "4.3.5", LOCAL_ERROR.text, cause=str(error))) from None
             self._contexts[mode] = context
         return context
 
