@@ -53,9 +53,9 @@ def index(certificates: Sequence[Certificate]) -> Mapping[str, int]:
 def choose(by_name: Mapping[str, int], asked: str | None) -> int:
     """The number of the certificate for the name that a client asked for (RFC 6066 3): the one with that very name,
     then the one with a wildcard for its first label (RFC 9525 6.3), else the first. Any text is fit to ask with."""
-    if not asked:
+    name = asked.lower().removesuffix(".") if asked else ""
+    if not name:
         return 0
-    name = asked.lower().removesuffix(".")
     exact = by_name.get(name)
     if exact is not None:
         return exact
