@@ -173,7 +173,7 @@ async def test_an_expired_mail_waits_for_its_report_too(tmp_path):
                 assert row.state == State.READY
                 assert row.next_at > made.clock()
                 made.directory = whole
-                scheduler.reload(replace(made.config), scheduler._delivery._resolver, whole)
+                scheduler.reload(replace(made.config), scheduler._delivery._planner._resolver, whole)
                 made.clock.ahead = 40_000.0
                 scheduler.wake()
                 [row] = await made.settled(name, 2)
