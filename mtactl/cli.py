@@ -25,7 +25,7 @@ from mtactl.errors import (
 )
 from mtad import __version__
 from mtad.control.operation import Effect, Kind, Operation, Param, UsageError, check, conditions
-from mtad.control.operations import GROUPS, OPERATIONS
+from mtad.control.tables import INDEX, load
 
 PASSWORD_LINE_MAX = 4096
 KEY_FILE_MAX = 30_000
@@ -58,8 +58,8 @@ class Options:
     debug: bool = False
 
 
-Words = dict[str, tuple[str, Callable[[], click.Command]]]
-"""Name of a command -> (one line about it, how to build it)."""
+Words = dict[str, tuple[str | Callable[[], str], Callable[[], click.Command]]]
+"""Name of a command -> (one line about it or who knows it, how to build it)."""
 
 
 class Tree(click.Group):
@@ -95,7 +95,9 @@ class Tree(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (summary, _) in self.words.items()])
+            formatter.write_dl(
+                [(name, about if isinstance(about, str) else about()) for name, (about, _) in self.words.items()]
+            )
 
 
 class Verb(click.Command):
@@ -119,18 +121,8 @@ class Verb(click.Command):
 
 
 def tree() -> Tree:
-    """The whole of mtactl."""
-    words: Words = {}
-    groups: dict[str, Words] = {}
-    for operation in OPERATIONS:
-        *path, verb = operation.name.replace("_", "-").split(".")
-        into = groups.setdefault(" ".join(path), {}) if path else words
-        into[verb] = (operation.summary, partial(_verb, operation))
-    groups["config"]["check"] = ("Check the configuration without using it", _local("config_check"))
-    for name, verbs in groups.items():
-        outer, _, inner = name.rpartition(" ")
-        into = groups[outer] if outer else words
-        into[inner] = (GROUPS[name], partial(Tree, inner, verbs, help=f"{GROUPS[name]}."))
+    """The whole of mtactl. Only what the first word names is loaded; all of it for the help."""
+    words: Words = {word: (partial(_summary, word), partial(_command, word)) for word in INDEX}
     words["init"] = ("Write a first configuration", _local("init"))
     words["completion"] = ("Print the completion script of a shell", _local("completion"))
     return Tree(
@@ -143,6 +135,31 @@ def tree() -> Tree:
         ],
         callback=remember,
     )
+
+
+def _summary(word: str) -> str:
+    table = load(INDEX[word])
+    found: str = table.GROUPS.get(word) or next(one.summary for one in table.OPERATIONS if one.name == word)
+    return found
+
+
+def _command(word: str) -> click.Command:
+    """What a first word stands for: a verb, or a group of them."""
+    table = load(INDEX[word])
+    groups: dict[str, Words] = {}
+    for operation in table.OPERATIONS:
+        *path, verb = operation.name.replace("_", "-").split(".")
+        if path and path[0] == word:
+            groups.setdefault(" ".join(path), {})[verb] = (operation.summary, partial(_verb, operation))
+        elif operation.name == word:
+            return _verb(operation)
+    if word == "config":
+        groups[word]["check"] = ("Check the configuration without using it", _local("config_check"))
+    for name, verbs in groups.items():
+        outer, _, inner = name.rpartition(" ")
+        if outer:
+            groups[outer][inner] = (table.GROUPS[name], partial(Tree, inner, verbs, help=f"{table.GROUPS[name]}."))
+    return Tree(word, groups[word], help=f"{table.GROUPS[word]}.")
 
 
 def _local(name: str) -> Callable[[], click.Command]:
@@ -394,7 +411,7 @@ def _call(operation: Operation, options: Options, arguments: Mapping[str, Any]) 
     root = "" if named else options.root or os.environ.get("MTA_ROOT", "")
     client = Client(socket_path(options.socket, options.root, os.environ, os.geteuid()), root=root)
     try:
-        yield from client.call(operation.name, arguments)
+        yield from client.call(operation, arguments)
         return
     except Unreachable as error:
         if operation.offline == "no" or (named and not options.root):

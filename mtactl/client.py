@@ -8,7 +8,7 @@ from typing import Any
 
 from mtactl.errors import EX_NOPERM, EX_SOFTWARE, EX_TEMPFAIL, EX_UNAVAILABLE, CallError, Unreachable
 from mtad.control import wire
-from mtad.control.operations import BY_NAME
+from mtad.control.operation import Operation
 
 CONNECT_S = 5.0
 ANSWER_S = 120.0  # without an octet from the daemon
@@ -47,9 +47,9 @@ class Client:
         self._root = root
         self._answer_s = answer_s
 
-    def call(self, operation: str, arguments: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    def call(self, operation: Operation, arguments: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """The rows of an operation, as they come. Raises CallError; Unreachable before anything was asked."""
-        octets = wire.call(operation, arguments, more=BY_NAME[operation].stream)
+        octets = wire.call(operation.name, arguments, more=operation.stream)
         if len(octets) > wire.FRAME_MAX_BYTES:
             raise CallError("the arguments are too many", wire.ERRORS["Usage"])
         with self._connect() as connection:

@@ -1,18 +1,15 @@
-"""THE table of operator verbs: protocol check, access, commands, man pages, completions, docs and tests derive from it.
-
-Pure, and light to import: it is on the start-up path of mtactl.
-"""
+"""THE table of operator verbs: protocol check, access, commands, pages, completions, docs and tests derive from it."""
 
 from collections.abc import Mapping
 
 from mtad.control.operation import Operation
-from mtad.control.tables import backup, daemon, dkim, explain, guard, queue, suppress, tls, user
+from mtad.control.tables import INDEX, load
 
-_TABLES = (daemon, queue, explain, suppress, user, guard, dkim, tls, backup)
+_MODULES = tuple(load(module) for module in dict.fromkeys(INDEX.values()))
 
-OPERATIONS: tuple[Operation, ...] = tuple(operation for table in _TABLES for operation in table.OPERATIONS)
+OPERATIONS: tuple[Operation, ...] = tuple(operation for module in _MODULES for operation in module.OPERATIONS)
 
-GROUPS: Mapping[str, str] = {name: summary for table in _TABLES for name, summary in table.GROUPS.items()}
+GROUPS: Mapping[str, str] = {name: summary for module in _MODULES for name, summary in module.GROUPS.items()}
 """What the words in front of a verb are about."""
 
 BY_NAME: Mapping[str, Operation] = {operation.name: operation for operation in OPERATIONS}

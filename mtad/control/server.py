@@ -8,6 +8,7 @@ import socket
 import stat
 import struct
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from mtad import __version__
 from mtad.control import idl, wire
 from mtad.control.admin import Admin, Caller, Failed
 from mtad.control.operation import Access, Operation, UsageError
+from mtad.control.operations import BY_NAME
 from mtad.control.run import perform
 from mtad.mail.text import clean
 
@@ -25,6 +27,8 @@ READ_BYTES = 64 * 1024
 PAGE_BYTES = 64 * 1024  # rows are written that many octets at a time
 BACKLOG = 128
 LINES_MAX = 200  # of an error's text
+
+METHODS: Mapping[str, Operation] = {wire.method_name(name): operation for name, operation in BY_NAME.items()}
 
 _SO_PEERGROUPS = 59  # socket(7) of Linux 4.13; Python has no name for it
 _GROUPS_MAX = 256
@@ -188,7 +192,7 @@ class _Connection:
 
     async def _answer(self, request: wire.Request) -> None:
         """Do what is asked. Exactly one reply without "continues" ends the answer; a oneway request gets none."""
-        operation = wire.METHODS.get(request.method)
+        operation = METHODS.get(request.method)
         if operation is None:
             last = _service(request)
         else:

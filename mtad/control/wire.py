@@ -9,9 +9,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from mtad.control.operation import Operation
-from mtad.control.operations import BY_NAME
-
 INTERFACE = "io.mtad"
 SERVICE = "org.varlink.service"
 FRAME_MAX_BYTES = 1 << 20  # of a request; also what a peer may make the daemon keep
@@ -46,9 +43,6 @@ class Request:
 def method_name(operation: str) -> str:
     """ "queue.list" -> "io.mtad.QueueList", "user.app_password.add" -> "io.mtad.UserAppPasswordAdd"."""
     return f"{INTERFACE}.{''.join(word.capitalize() for word in operation.replace('_', '.').split('.'))}"
-
-
-METHODS: Mapping[str, Operation] = {method_name(name): operation for name, operation in BY_NAME.items()}
 
 
 def _no_constant(word: str) -> NoReturn:

@@ -12,7 +12,9 @@ from mtad.control.handlers import HANDLERS
 from mtad.control.idl import description
 from mtad.control.operation import SELECTOR, Access, Effect, Operation, UsageError, check
 from mtad.control.operations import BY_NAME, OPERATIONS
-from mtad.control.wire import METHODS, method_name
+from mtad.control.server import METHODS
+from mtad.control.tables import INDEX, find
+from mtad.control.wire import method_name
 
 LIST, HOLD = BY_NAME["queue.list"], BY_NAME["queue.hold"]
 EACH = pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
@@ -178,7 +180,15 @@ def test_anything_is_checked_or_refused(anything: dict[str, object]) -> None:
 
 def test_values_and_the_table_import_nothing_heavy(repository) -> None:
     control = repository / "mtad" / "control"
-    allowed = {"collections.abc", "dataclasses", "enum", "typing", "mtad.control", "mtad.control.operation"}
+    allowed = {
+        "collections.abc",
+        "dataclasses",
+        "enum",
+        "importlib",
+        "typing",
+        "mtad.control",
+        "mtad.control.operation",
+    }
     for path in (*control.glob("tables/*.py"), control / "operation.py", control / "values.py"):
         tree = ast.parse(path.read_text())
         found = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
@@ -213,3 +223,11 @@ def test_states_are_the_stores() -> None:
     from mtad.queue import selector
 
     assert set(values.STATES) == set(selector._STATES)
+
+
+def test_each_verb_is_found_by_its_first_word_alone() -> None:
+    for operation in OPERATIONS:
+        assert find(operation.name) is operation
+    assert find("nothing.there") is None
+    assert find("queue.nothing") is None
+    assert set(INDEX) == {operation.name.partition(".")[0] for operation in OPERATIONS}
