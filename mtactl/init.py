@@ -86,7 +86,7 @@ def write_config(
 
 def render(hostname: str, domains: Sequence[str], smarthost: str = "", password_file: str = "") -> str:
     """The text of the file: what was given as settings, all other keys as comments with their defaults."""
-    from mtad.config.keys import KEYS, REPEATED, SECTIONS
+    from mtad.config.keys import KEYED, KEYS, REPEATED, SECTIONS
 
     given = {"hostname": _quoted(hostname), "domains": f"[{', '.join(_quoted(name) for name in domains)}]"}
     if smarthost:
@@ -100,6 +100,8 @@ def render(hostname: str, domains: Sequence[str], smarthost: str = "", password_
         active = not section or any(key.path in given for key in keys)
         if section:
             header = f"[[{section}]]" if section in REPEATED else f"[{section}]"
+            if section in KEYED:
+                header = f'[{section}."{KEYED[section][1]}"]'
             # A section of comments only does no harm; one that repeats would.
             lines += [*_comment(help_text), header if active or section not in REPEATED else f"# {header}"]
         for key in keys:
@@ -131,6 +133,11 @@ _EXAMPLES = {
     "delivery.tls.mx": '["*.mail.partner.example"]',
     "dkim.sign.match": '"*.example.org"',
     "dkim.sign.by": '"example.org"',
+    "delivery.site.connections": "5",
+    "delivery.site.rate": '"100/1m"',
+    "delivery.site.per_day": "50",
+    "delivery.site.growth": "1.5",
+    "delivery.site.retry": '["15m", "1h", "4h"]',
     "local.deliver": '"maildir:///var/mail/%d/%u"',
     "local.aliases": '["/etc/aliases"]',
 }

@@ -42,6 +42,8 @@ from mtad.mail.ident import Ids
 from mtad.outbound.policies import Policies
 from mtad.outbound.scheduler import Scheduler
 from mtad.outbound.security import Security
+from mtad.outbound.sites import Sites
+from mtad.outbound.suspensions import Suspensions
 from mtad.outbound.tlsreports import TlsReports
 from mtad.queue.sqlite import SqliteStore, open_store
 from mtad.queue.store import StoreError
@@ -130,6 +132,10 @@ class App:
         )
         self._suppressions = Suppressions(store, self._clock)
         await self._suppressions.load()
+        self._suspensions = Suspensions(store, self._clock)
+        await self._suspensions.load()
+        self._sites = Sites(config, store, self._suspensions, self._events, self._clock, self._rng)
+        await self._sites.load()
         self._scheduler = Scheduler(
             config,
             store,
@@ -141,6 +147,7 @@ class App:
             self._ids,
             self._security,
             self._tls_reports.seen,
+            self._sites,
             suppressions=self._suppressions,
             tls_context=self._client_context,
         )
@@ -387,6 +394,8 @@ class App:
         await self._store.sweep(self._clock(), keep.history_s, keep.trash_s)
         await self._blocks.sweep()
         await self._suppressions.sweep(self._settings.config.delivery)
+        for over in await self._suspensions.sweep():
+            self._events.resumed(over.kind, over.value, "its time is over")
 
     def _unraisable(self, what: "sys.UnraisableHookArgs") -> None:
         """What failed where nobody could be told: to the log, not to the terminal."""

@@ -204,6 +204,37 @@ class Events:
             f"tries={recipient.tries}, status=expired, returned to sender"
         )
 
+    # Sites
+
+    def breaker_opened(self, site: str, cause: str, seen: int, for_s: float) -> None:
+        """Nothing is sent to the site until a probe, which goes in `for_s`. Also told when a probe failed."""
+        self._count("mtad_site_breaker_opened_total")
+        self._write(f"site {_value(site)}: breaker open, cause={_value(cause)}, seen={seen}, probe in {for_s:.0f}s")
+
+    def breaker_closed(self, site: str, after_s: float) -> None:
+        self._count("mtad_site_breaker_closed_total")
+        self._write(f"site {_value(site)}: breaker closed, after {after_s:.0f}s")
+
+    def site_blocked(self, site: str, cause: str) -> None:
+        """Its words say that it wants no mail of ours for a while."""
+        self._count("mtad_site_blocks_total")
+        self._write(f"site {_value(site)}: temporary block, cause={_value(cause)}")
+
+    def warmup_reached(self, site: str, sent: int) -> None:
+        self._count("mtad_site_warmup_reached_total")
+        self._write(f"site {_value(site)}: warm-up limit reached, sent={sent} today")
+
+    def suspended(self, kind: str, value: str, until_at: float, reason: str) -> None:
+        """An operator did that; `until_at` 0 is until it is removed."""
+        self._count(f'mtad_suspensions_total{{kind="{_label(kind)}",change="made"}}')
+        until = datetime.fromtimestamp(until_at, UTC).isoformat(timespec="seconds") if until_at else "removed"
+        self._write(f"suspended {kind}={_value(value)}, until={until}, reason={_value(reason)}")
+
+    def resumed(self, kind: str, value: str, why: str) -> None:
+        """A suspension is over: its time is, or an operator removed it."""
+        self._count(f'mtad_suspensions_total{{kind="{_label(kind)}",change="ended"}}')
+        self._write(f"suspension ended {kind}={_value(value)}, why={_value(why)}")
+
     def report_made(self, of: str, new_id: str, to: str) -> None:
         """A report about message `of` was queued for `to`."""
         self._count("mtad_reports_total")

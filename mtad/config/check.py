@@ -20,6 +20,7 @@ def check(config: Config, place: Place, findings: Findings, *, defaulted: bool, 
     _certificate(config, findings, now)
     _listeners(config, findings, defaulted=defaulted)
     _delivery(config, findings)
+    _sites(config, findings)
     _tls_rules(config, findings)
     _limits(config, findings)
     _local(config, place, findings)
@@ -137,6 +138,18 @@ def _delivery(config: Config, findings: Findings) -> None:
             _smarthost(label, route.password_file, findings)
             if route.tls == "may" and route.to.scheme == "smtp" and not _loopback(route.to.host):
                 findings.error(f"{label}.tls", "would send the password unencrypted", 'use "verify" or "encrypt"')
+
+
+def _sites(config: Config, findings: Findings) -> None:
+    delivery = config.delivery
+    for site in delivery.sites:
+        label = f'delivery.site."{site.match}"'
+        if site.retry_s and site.retry_s[0] >= delivery.expire_s:
+            findings.error(f"{label}.retry", "begins with a pause as long as delivery.expire: mail would get one try")
+        if site.growth > 1 and not site.per_day:
+            findings.warn(f"{label}.growth", "does nothing without per_day")
+        if site.connections > delivery.workers:
+            findings.warn(f"{label}.connections", "is larger than delivery.workers, which bounds it")
 
 
 def _tls_rules(config: Config, findings: Findings) -> None:

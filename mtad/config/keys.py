@@ -47,6 +47,8 @@ SECTIONS: dict[str, str] = {
     "delivery.route": "Where mail for a domain goes instead of to its MX. The first match wins.",
     "delivery.tls": "Which TLS the MX hosts of a domain must have, whatever DANE and MTA-STS say. The first match"
     " wins.",
+    "delivery.site": "How mail is paced to one site: to a recipient domain or MX hosts of that name, or below it. Of"
+    " several that match, the longest name counts.",
     "local": "Mail for our own domains, after aliases.",
     "smtp": "How strict the dialogue is.",
     "submission": "What users may write.",
@@ -58,7 +60,10 @@ SECTIONS: dict[str, str] = {
 }
 
 # Sections of which there may be several: [[...]] tables.
-REPEATED = ("delivery.route", "delivery.tls", "tls.certificate", "dkim.sign")
+REPEATED = ("delivery.route", "delivery.tls", "delivery.site", "tls.certificate", "dkim.sign")
+
+# Those of them whose tables have names instead of numbers: [delivery.site."gmail.com"]; how a name is read, an example.
+KEYED: dict[str, tuple[Callable[[Any], str], str]] = {"delivery.site": (parse.domain, "gmail.com")}
 
 _RETRY = '["5m", "15m", "30m", "1h", "2h", "4h"]'
 
@@ -119,7 +124,8 @@ KEYS: tuple[Key, ...] = (
         parse.flag, "allow_private_addresses"),
     Key("delivery.workers", "count", "50", "Deliveries at the same time.", parse.count, "workers",
         "MTA_DELIVERY_WORKERS"),
-    Key("delivery.max_per_domain", "count", "20", "Deliveries to one domain at the same time.", parse.count,
+    Key("delivery.max_per_domain", "count", "20", "Deliveries to one site (the domains with the same MX hosts) at"
+        " the same time. They begin with 2, and grow while the site takes mail.", parse.count,
         "max_per_domain", "MTA_MAX_CONN_PER_DOMAIN"),
     Key("delivery.interval", "duration", '"1s"', "The longest pause between two looks at the queue.",
         parse.positive_duration, "interval_s", "MTA_DELIVERY_INTERVAL", variable_parse=parse.bare_duration),
@@ -171,6 +177,16 @@ KEYS: tuple[Key, ...] = (
         parse.several(parse.pin), "pins"),
     Key("delivery.tls.mx", "list of domains", "[]", 'The only MX hosts that may be used, so that forged DNS answers'
         ' lead nowhere; "*.example.org" stands for one label. Empty: any.', parse.several(parse.host_pattern), "mx"),
+    Key("delivery.site.connections", "count", "(delivery.max_per_domain)", "Deliveries to it at the same time, at"
+        " most.", parse.count, "connections"),
+    Key("delivery.site.rate", "rate", '"0"', "Mails to it, evenly spread: \"100/1m\" is one each 0.6 seconds; 0 is any"
+        " number.", parse.rate, "rate"),
+    Key("delivery.site.per_day", "number", "0", "Mails to it on the first day of a warm-up (days are UTC); 0 is any"
+        " number.", parse.number, "per_day"),
+    Key("delivery.site.growth", "factor", "1.0", "How much more on each further day on which mail was sent.",
+        parse.factor, "growth"),
+    Key("delivery.site.retry", "list of durations", "(delivery.retry)", "Pauses between tries; the last one repeats.",
+        parse.several(parse.positive_duration, required=True), "retry_s"),
     Key("delivery.mta_sts", "flag", "true", "Follow the MTA-STS policies of domains (RFC 8461).", parse.flag,
         "mta_sts"),
     Key("delivery.dane", "flag", "true", "Follow TLSA records (RFC 7672). Needs a validating resolver, see"

@@ -26,6 +26,7 @@ from mtad.config.tree import (
     Local,
     RouteRule,
     SignRule,
+    SiteRule,
     Smtp,
     Submission,
     Target,
@@ -123,7 +124,10 @@ def _tree(
         ),
         dns=Dns(**fields.get("dns", {}), update=DnsUpdate(**fields.get("dns.update", {}))),
         delivery=Delivery(
-            **fields.get("delivery", {}), routes=rules, tls=tuple(TlsRule(**rule) for rule in tables["delivery.tls"])
+            **fields.get("delivery", {}),
+            routes=rules,
+            sites=tuple(SiteRule(**site) for site in tables["delivery.site"]),
+            tls=tuple(TlsRule(**rule) for rule in tables["delivery.tls"]),
         ),
         local=Local(**local),
         smtp=Smtp(**fields.get("smtp", {})),

@@ -74,6 +74,15 @@ def rate(value: Any) -> Rate:
     return Rate(count(many.strip()), positive_duration(window if window[:1].isdigit() else f"1{window}"))
 
 
+def factor(value: Any) -> float:
+    """A number from 1 to 10: what something grows by."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise BadValue(f"{_kind(value)} where a number is expected", "1.5 is half as much again")
+    if not 1 <= value <= 10:
+        raise BadValue(f"{value} is out of range", "1 to 10")
+    return float(value)
+
+
 def port(value: Any) -> int:
     number = count(value)
     if number > 65535:

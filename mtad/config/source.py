@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mtad.config.errors import Findings
-from mtad.config.keys import KEYS, REPEATED, SECTIONS, Key
+from mtad.config.keys import KEYED, KEYS, REPEATED, SECTIONS, Key
 from mtad.config.parse import BadValue
 from mtad.config.places import Place
 
@@ -53,6 +53,8 @@ def tables_of(section: str, document: Mapping[str, Any], place: Place, findings:
     above, _, word = section.rpartition(".")
     parent = document.get(above)
     tables = parent.get(word, []) if isinstance(parent, dict) else []
+    if section in KEYED:
+        return _named_tables(section, tables or {}, place, findings)
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         findings.error(section, "is not a list of tables", f"begin each one with [[{section}]]")
         return []
@@ -70,6 +72,36 @@ def tables_of(section: str, document: Mapping[str, Any], place: Place, findings:
         if len(findings.errors) == before:
             found.append(values)
     return found
+
+
+def _named_tables(section: str, tables: Any, place: Place, findings: Findings) -> list[dict[str, Any]]:
+    """As tables_of, where each has a name: it comes under the key "match"."""
+    parse, example = KEYED[section]
+    if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
+        findings.error(section, "needs a name for each table", f'begin each one with [{section}."{example}"]')
+        return []
+    if len(tables) > TABLES_MAX:
+        findings.error(section, f"has more than {TABLES_MAX} entries")
+        return []
+    found: dict[str, dict[str, Any]] = {}
+    for name, table in tables.items():
+        label = f'{section}."{name[:60]}"'
+        try:
+            match = parse(name)
+        except BadValue as error:
+            # Without quotes each dot begins a table of its own.
+            bare = any(isinstance(value, dict) for value in table.values())
+            findings.error(label, error.text, f'[{section}."{example}"] with quotes' if bare else error.hint)
+            continue
+        inner = next((key for key, value in table.items() if isinstance(value, dict)), "")
+        if inner:
+            findings.error(label, "holds another table", f'write the name in quotes: [{section}."{name}.{inner}"]')
+            continue
+        if match in found:
+            findings.error(label, f"is there twice, as {match}")
+        values = {path.rpartition(".")[2]: value for path, value in _walk(table, section, place, findings, label)}
+        found[match] = {"match": match, **values}
+    return list(found.values())
 
 
 def override(values: dict[str, Any], environ: Mapping[str, str], place: Place, findings: Findings) -> None:

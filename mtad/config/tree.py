@@ -137,6 +137,35 @@ class TlsRule:
 
 
 @dataclass(frozen=True, slots=True)
+class Rate:
+    """So many within a window of so many seconds; count 0 = no limit."""
+
+    count: int = 0
+    window_s: float = 1.0
+
+    def __str__(self) -> str:
+        """As it is written in the file."""
+        if not self.count:
+            return "0"
+        for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+            if self.window_s >= length and self.window_s % length == 0:
+                return f"{self.count}/{self.window_s / length:.0f}{unit}"
+        return f"{self.count}/{self.window_s:g}s"
+
+
+@dataclass(frozen=True, slots=True)
+class SiteRule:
+    """How mail to one site is paced: [delivery.site."gmail.com"]."""
+
+    match: str  # the name of a recipient domain or of MX hosts, or of a domain above them
+    connections: int = 0  # 0 = max_per_domain
+    rate: Rate = Rate()
+    per_day: int = 0  # messages on the first day of a warm-up; 0 = any number
+    growth: float = 1.0  # with each further day on which mail was sent
+    retry_s: tuple[float, ...] = ()  # () = that of all
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
     port: int = 25
     allow_private_addresses: bool = False
@@ -152,6 +181,7 @@ class Delivery:
     suppress_after: int = 2  # hard bounces within `suppress_s`
     suppress_s: float = 30 * 86400.0
     routes: tuple[RouteRule, ...] = ()
+    sites: tuple[SiteRule, ...] = ()
     tls: tuple[TlsRule, ...] = ()
     mta_sts: bool = True
     dane: bool = True
@@ -169,23 +199,6 @@ class Local:
     delimiter: str = "+"  # sub-address
     quota_bytes: int = 0  # of each maildir of `deliver`; 0 = none
     pipe_timeout_s: float = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """So many within a window of so many seconds; count 0 = no limit."""
-
-    count: int = 0
-    window_s: float = 1.0
-
-    def __str__(self) -> str:
-        """As it is written in the file."""
-        if not self.count:
-            return "0"
-        for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
-            if self.window_s >= length and self.window_s % length == 0:
-                return f"{self.count}/{self.window_s / length:.0f}{unit}"
-        return f"{self.count}/{self.window_s:g}s"
 
 
 @dataclass(frozen=True, slots=True)

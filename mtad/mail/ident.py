@@ -34,6 +34,10 @@ class Ids:
         self._rng = rng
         self._last = to_int(after) if after else -1
 
+    def newest_at(self) -> float:
+        """The time in the newest id there is; 0 without one."""
+        return ((self._last >> _LOW_BITS) + _EPOCH_MS) / 1000 if self._last >= 0 else 0.0
+
     def new(self) -> str:
         ms = max(int(self._clock() * 1000) - _EPOCH_MS, 0)
         n = ms << _LOW_BITS | self._rng.getrandbits(_LOW_BITS)
@@ -60,6 +64,11 @@ def to_int(id: str) -> int:  # noqa: A002  (the word of the domain)
         return v[id[:2]] << 50 | v[id[2:4]] << 40 | v[id[4:6]] << 30 | v[id[6:8]] << 20 | v[id[8:10]] << 10 | v[id[10:]]
     except KeyError:
         raise ValueError("not an id") from None
+
+
+def first_at(at: float) -> int:
+    """The least number of an id made at that time."""
+    return max(int(at * 1000) - _EPOCH_MS, 0) << _LOW_BITS
 
 
 def prefix_range(prefix: str) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mtad.accounts.directory import Directory, Unknown
@@ -28,6 +28,10 @@ _DISCARDED = Reply(250, "2.0.0", "Discarded")
 _EXPANDED = Reply(250, "2.0.0", "Expanded to its addresses")
 _LATE = Reply(451, "4.4.7", "Not delivered within the time that was allowed")
 _UNSAFE = Reply(550, "5.7.10", "Encryption needed", stage="starttls")
+
+
+Admit = Callable[[Plan], Awaitable[Job]]
+"""Asked once it is known where a job goes: the job as it is to be tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +77,12 @@ class Delivery:
         self._planner = Planner(config, resolver, security, rng)
         self._clock = clock
 
-    async def attempt(self, job: Job) -> Tried:
-        """Raises StoreError when the octets cannot be read. Cancelled, it still returns when anything was delivered:
-        that must be recorded. What was not is temporary then."""
+    async def attempt(self, job: Job, admit: Admit) -> Tried:
+        """`admit` is asked once the plan is made, and before anything is done; it may raise to have nothing done, and
+        what it returns is tried. Raises StoreError when the octets cannot be read. Cancelled, it still returns when
+        anything was delivered: that must be recorded. What was not is temporary then."""
         started_at = self._clock()
-        said = await self._said(job)
+        job, said = await self._said(job, admit)
         took_s = self._clock() - started_at
         pairs = list(zip(job.recipients, said, strict=True))
         return Tried(
@@ -91,21 +96,22 @@ class Delivery:
 
     # --- inside
 
-    async def _said(self, job: Job) -> Sequence[Said]:
+    async def _said(self, job: Job, admit: Admit) -> tuple[Job, Sequence[Said]]:
         if not job.domain:
-            return [Said(_EXPANDED, "aliases")] * len(job.recipients)
+            return job, [Said(_EXPANDED, "aliases")] * len(job.recipients)
         if late(job.message, self._clock()):
-            return [Said(to.last if to.last is not None and to.last.temporary else _LATE) for to in job.recipients]
+            return job, [Said(to.last if to.last is not None and to.last.temporary else _LATE) for to in job.recipients]
         plan = await self.plan(job.domain, job.message.sender, job.message.peer.user)
+        job = await admit(plan)
         match plan:
             case Reply():
-                return [Said(plan)] * len(job.recipients)
+                return job, [Said(plan)] * len(job.recipients)
             case Discard():
-                return [Said(_DISCARDED, "discard")] * len(job.recipients)
+                return job, [Said(_DISCARDED, "discard")] * len(job.recipients)
             case Maildir() | Pipe():
-                return await self._here(job, plan)
+                return job, await self._here(job, plan)
             case Remote():
-                return await self._over_the_wire(job, plan)
+                return job, await self._over_the_wire(job, plan)
 
     async def _here(self, job: Job, plan: Maildir | Pipe) -> Sequence[Said]:
         content = await self._store.content(job.message.id)

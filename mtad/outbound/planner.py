@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from mtad.config import Config, RouteRule
@@ -57,6 +57,8 @@ class Planner:
         answers = await asyncio.gather(*(self._addresses(host) for host in names))
         by_name = dict(zip(names, answers, strict=True))
         plan = route.by_mx(names, by_name, self._config, rule)
+        if isinstance(plan, Remote):
+            plan = replace(plan, site=route.site_of(domain, mx, names))
         if isinstance(plan, Remote) and (rule is None or rule.tls == "may"):
             plan = await self._security.secured(domain, mx, plan)
         return Trace(plan, rule, mx, names, by_name)

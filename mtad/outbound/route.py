@@ -1,5 +1,6 @@
 """Where one try goes: pure decisions from the settings and what DNS said. Asking DNS is the scheduler's work."""
 
+import hashlib
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from mtad.mail.address import AddressError, fold, split
 from mtad.mail.reply import Reply
 from mtad.tls.requirement import OPPORTUNISTIC, Level, Requirement
 
+SITE_NAME_MAX = 200
 NAMES_MAX = 10  # of one domain's MX hosts
 ADDRESSES_MAX = 10  # of all hosts in one plan
 
@@ -64,6 +66,7 @@ class Remote:
     user: str = ""
     password_file: str = ""
     source: tuple[str, ...] = ()  # our addresses to connect from, one of a kind; () leaves it to the system
+    site: str = ""  # what is paced as one; see `site_of`
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +237,7 @@ def by_rule(rule: RouteRule, found: Found, config: Config) -> Plan:
         case "pipe":
             return Pipe(rule.command, rule.run_as, config.local.pipe_timeout_s)
         case "lmtp" if to.path:
-            return Remote((Host("", to.path, 0),), "lmtp")
+            return Remote((Host("", to.path, 0),), "lmtp", site=to.path)
         case _:
             pass
     if isinstance(found, Exception) or not found:
@@ -248,7 +251,23 @@ def by_rule(rule: RouteRule, found: Found, config: Config) -> Plan:
     if not addresses:
         return Reply(451, "4.4.4", f"The route's host {to.host} has no address of a kind that we use")
     host = Host(to.host, addresses[0], port, tls, tuple(addresses[1:]))
-    return Remote((host,), to.scheme, to.user, rule.password_file, source)
+    return Remote((host,), to.scheme, to.user, rule.password_file, source, f"{to.host}:{port}")
+
+
+def site_of(domain: str, mx: MxAnswer | Exception, hosts: Sequence[str]) -> str:
+    """The name of the site that `hosts` (of `names`) belong to: all MX hosts of the best preference, or the domain
+    itself without any. Domains with the same ones share a site."""
+    ranks = {name: preference for preference, name in reversed(mx.hosts)} if isinstance(mx, MxAnswer) else {}
+    best = min((ranks[host] for host in hosts if host in ranks), default=None)
+    if best is None:
+        return domain
+    several = sorted(name for name, preference in ranks.items() if preference == best)
+    if len(several) == 1:
+        return several[0]
+    joined = ",".join(several)
+    if len(joined) <= SITE_NAME_MAX:
+        return joined
+    return f"{several[0]},+{len(several) - 1},{hashlib.sha256(joined.encode()).hexdigest()[:8]}"
 
 
 def _requirement(rule: RouteRule) -> Requirement:

@@ -1,35 +1,35 @@
-"""The way out: leases what is due, gives each job a task within the limits, and settles what came of it."""
+"""The way out: leases what is due, lets each job go when its site may take it, and records what came of it."""
 
 import asyncio
 import math
 import random
 import ssl
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Protocol
 
-from mtad import faults
 from mtad.accounts.directory import Directory
 from mtad.accounts.suppressions import Suppressions, SuppressionStore, key_of
 from mtad.config import Config
 from mtad.dns.resolver import Resolver
 from mtad.events import Events
-from mtad.mail.classify import hard
-from mtad.mail.envelope import Attempt, Clock, Job, Message, Recipient, State
+from mtad.mail.envelope import Attempt, Clock, Job
 from mtad.mail.ident import Ids
 from mtad.mail.reply import LOCAL_ERROR, Reply
-from mtad.outbound import bounce
 from mtad.outbound.connection import Timeouts
 from mtad.outbound.delivery import Delivery, Tried
+from mtad.outbound.lanes import Lanes, Running
 from mtad.outbound.local import Mailboxes
+from mtad.outbound.outcome import Outcomes
 from mtad.outbound.pipe import Programs
 from mtad.outbound.reporter import Reporter
+from mtad.outbound.route import Plan, Remote
 from mtad.outbound.security import Security
+from mtad.outbound.sites import Closed, Sites
 from mtad.outbound.transport import TlsSeen, Transport
-from mtad.queue import retry
-from mtad.queue.store import Settlement, Store, StoreError
+from mtad.queue.retry import JITTER
+from mtad.queue.store import Store, StoreError
 from mtad.tls.contexts import Mode, client_context
 
 LEASE_S = 300.0
@@ -38,27 +38,16 @@ HELD_MAX = 4  # leased jobs per worker: what waits for slow destinations must no
 THREADS = 4
 IDLE_MAX_S = 60.0  # the queue is looked at this often even if nothing seems due
 TROUBLE_S = 2.0  # the wait after the store could not
-
-_NO_REPORTS = bounce.Reports()
-
-
-@dataclass(slots=True)
-class _Lane:
-    """One destination domain. Its first `max_per_domain` jobs are admitted; the others wait for one of them to end."""
-
-    held: int = 0  # leased jobs
-    admitted: int = 0  # those of them that run or will as soon as there is a worker
-    waiting: "deque[_Running]" = field(default_factory=deque)
-    skipped: bool = False  # the last call to the store left it out
+OLD_EVERY_S = 60.0  # mail to closed sites that is old enough to be given up or warned of is looked for this often
+SET_BACK_S = 60.0  # by which the clock is set back, and not only corrected
 
 
-@dataclass(slots=True)
-class _Running:
-    job: Job
-    lane: _Lane
-    until: float
-    task: asyncio.Task[None] | None = field(default=None)
-    tried: bool = False  # there is an outcome: it must be recorded, whatever happens
+class _Later(Exception):  # noqa: N818  (an outcome)
+    """The job may not go on now, and nothing was done. `closed`: its site is; None: it waits there, or is no more."""
+
+    def __init__(self, closed: Closed | None = None) -> None:
+        super().__init__()
+        self.closed = closed
 
 
 class DeliveryStore(Store, SuppressionStore, Protocol):
@@ -80,6 +69,7 @@ class Scheduler:
         ids: Ids,
         security: Security,
         tls_seen: TlsSeen,
+        sites: Sites,
         *,
         suppressions: Suppressions | None = None,
         tls_context: Callable[[Mode], ssl.SSLContext] = client_context,
@@ -89,26 +79,28 @@ class Scheduler:
         self._events = events
         self._clock = clock
         self._rng = rng
-        self._ids = ids
-        self._security = security
         self._suppressions = Suppressions(store, clock) if suppressions is None else suppressions
         self._reporter = Reporter(store, events, clock, ids)
+        self._security = security
+        self._sites = sites
         self._executor = ThreadPoolExecutor(THREADS, "delivery")
         self._transport = Transport(config, self._executor, tls_context, timeouts, tls_seen, clock)
         self._programs = Programs()
-        self._leased: dict[tuple[str, int, int], _Running] = {}
-        self._lanes: dict[str, _Lane] = {}
-        self._ready: deque[_Running] = deque()  # admitted, wait for a worker
-        self._active = 0
+        self._leased: dict[tuple[str, int, int], Running] = {}
+        self._lanes = Lanes(sites, clock, self._begin, self._release, self.wake)
+        self._releasing: set[asyncio.Task[None]] = set()
         self._first_until = math.inf  # no lease of ours ends before this
         self._more = False  # the last call to the store brought as much as we had room for
+        self._latest = ids.newest_at()  # the time when the queue was looked at last, or when mail came in before that
+        self._old_at = -math.inf
         self._wakeup = asyncio.Event()
         self._stopping = asyncio.Event()
+        sites.suspensions.changed = self._suspended
         self._use(config, resolver, directory)
 
     async def run(self) -> None:
         """Returns after `drain` was called; a failure of a job or of the store never ends it."""
-        renewing = asyncio.create_task(self._renew())
+        keeping = [asyncio.create_task(work) for work in (self._renew(), self._sites.keep())]
         try:
             while not self._stopping.is_set():
                 self._wakeup.clear()
@@ -126,7 +118,8 @@ class Scheduler:
                 except TimeoutError:
                     pass
         finally:
-            renewing.cancel()
+            for task in keeping:
+                task.cancel()
 
     def wake(self) -> None:
         """Something may be due: look now. Cheap, safe to call for every mail."""
@@ -135,19 +128,24 @@ class Scheduler:
     def reload(self, config: Config, resolver: Resolver, directory: Directory) -> None:
         """New settings for the next jobs; what runs ends as it began."""
         self._transport.reload(config)
+        self._sites.reload(config)
         self._use(config, resolver, directory)
+        self._lanes.recheck()
         self.wake()
 
     def active(self) -> int:
         """Jobs that run now."""
-        return self._active
+        return self._lanes.running
+
+    def look_again(self) -> None:
+        """A site was reset, or something suspended, or not any more."""
+        self._lanes.recheck()
+        self.wake()
 
     async def drain(self, timeout_s: float) -> None:
         """Lease nothing more and let what runs end; after `timeout_s` cut the rest, which goes out after a restart."""
         self._stopping.set()
-        self._ready.clear()
-        for lane in self._lanes.values():
-            lane.waiting.clear()
+        self._lanes.clear()
         self._leased = {key: running for key, running in self._leased.items() if running.task is not None}
         self.wake()
         begun = {running.task: running for running in self._leased.values() if running.task is not None}
@@ -158,7 +156,11 @@ class Scheduler:
         late = await _over(late, SETTLE_S)
         for task in late:
             task.cancel()
-        await _over(late, None)
+        await _over([*late, *self._releasing], None)
+        try:
+            await self._sites.save()
+        except StoreError as error:
+            self._events.store_trouble(str(error))
         self._transport.close()
         self._programs.close()
         self._executor.shutdown(wait=False)
@@ -167,7 +169,7 @@ class Scheduler:
 
     def _use(self, config: Config, resolver: Resolver, directory: Directory) -> None:
         self._config = config
-        self._directory = directory
+        self._lanes.workers = config.delivery.workers
         self._reporter.use(config, resolver, directory)
         mailboxes = Mailboxes(self._executor, config.hostname)
         self._delivery = Delivery(
@@ -182,23 +184,39 @@ class Scheduler:
             self._clock,
             self._rng,
         )
+        self._outcomes = Outcomes(
+            config,
+            self._store,
+            directory,
+            self._suppressions,
+            self._reporter,
+            self._sites,
+            self._events,
+            self._clock,
+            self._rng,
+            self.wake,
+        )
 
     async def _fill(self) -> float:
         """Lease while there is room and something due. How long to wait for a wake-up at most."""
-        limits = self._config.delivery
+        interval_s = self._config.delivery.interval_s
         while not self._stopping.is_set() and (room := self._room()) > 0:
-            for lane in self._lanes.values():
-                lane.skipped = len(lane.waiting) >= limits.max_per_domain
-            skip = frozenset([domain for domain, lane in self._lanes.items() if lane.skipped])
             now = self._clock()
+            closed = self._sites.closed_domains(now)
+            skip = frozenset(closed | self._lanes.full(now))
             if now >= self._first_until:
                 # The clock jumped, or the machine slept. What is at work must not be leased a second time.
                 await self._keep(now)
+            if now < self._latest - SET_BACK_S:
+                await self._store.bring_forward(now + (1 + 2 * JITTER) * self._sites.longest_wait_s())
+            self._latest = now
+            if closed and not 0 <= now - self._old_at < OLD_EVERY_S:
+                self._old_at = now
+                await self._take_old(frozenset(closed), now)
             jobs = await self._store.lease(now, now + LEASE_S, room, skip)
             if self._stopping.is_set():
                 break  # drain does not know of these; their leases end with the daemon
-            for job in jobs:
-                self._take(job)
+            await self._take(jobs)
             leased = sum([len(job.recipients) for job in jobs])
             self._more = leased >= room
             if self._more:
@@ -206,47 +224,62 @@ class Scheduler:
             due = await self._store.next_due(self._clock())
             wait_s = IDLE_MAX_S if due is None else due - self._clock()
             # What is due now is of skipped lanes; each asks for itself when it runs dry.
-            return min(max(wait_s, limits.interval_s if skip else 0.01), IDLE_MAX_S)
+            return min(max(wait_s, interval_s if skip else 0.01), IDLE_MAX_S)
         self._more = True  # nobody asked
         return IDLE_MAX_S
 
     def _room(self) -> int:
         """How many to lease: none before half of those that are ready have begun, so that a call brings many."""
-        workers = self._config.delivery.workers
-        if len(self._ready) > workers // 2 or len(self._leased) >= HELD_MAX * workers:
+        workers, ready = self._config.delivery.workers, self._lanes.ready
+        if ready > workers // 2 or len(self._leased) - self._lanes.lent >= HELD_MAX * workers:
             return 0
-        return workers - len(self._ready)
+        return workers - ready
 
-    def _take(self, job: Job) -> None:
-        lane = self._lanes.get(job.domain) or self._lanes.setdefault(job.domain, _Lane())
-        lane.held += 1
-        running = _Running(job, lane, job.until)
-        self._first_until = min(self._first_until, job.until)
-        self._leased[_key(job)] = running
-        lane.waiting.append(running)
-        self._admit(lane)
-        self._start()
+    async def _take(self, jobs: Sequence[Job]) -> None:
+        aside: list[Job] = []
+        for job in jobs:
+            running = self._lanes.take(job)
+            if running is None:
+                aside.append(job)
+            else:
+                self._first_until = min(self._first_until, job.until)
+                self._leased[running.key] = running
+        self._lanes.start()
+        if aside:
+            await self._store.release(aside)
 
-    def _admit(self, lane: _Lane) -> None:
-        while lane.waiting and lane.admitted < self._config.delivery.max_per_domain:
-            lane.admitted += 1
-            self._ready.append(lane.waiting.popleft())
+    async def _take_old(self, domains: frozenset[str], now: float) -> None:
+        """Mail to closed sites is not leased; but its time runs on, and its senders are to be told."""
+        delivery = self._config.delivery
+        old_s = min(delivery.delay_warning_s or delivery.expire_s, delivery.expire_s)
+        jobs = await self._store.lease_old(now, now + LEASE_S, delivery.workers, domains, now - old_s)
+        back: list[Job] = []
+        for job in jobs:
+            site = self._sites.of(job.domain)
+            closed = self._sites.closed(site, job.domain, job.message.peer.user, now)
+            if closed is None:
+                back.append(job)
+            else:
+                await self._outcomes.put_off(job, closed)
+        if back:
+            await self._store.release(back)
 
-    def _start(self) -> None:
-        while self._ready and self._active < self._config.delivery.workers:
-            running = self._ready.popleft()
-            self._active += 1
-            running.task = asyncio.create_task(self._run(running))
+    def _release(self, gone: list[Running]) -> None:
+        """Give the leases of jobs back that did not begin."""
+        for running in gone:
+            self._forget(running)
+        task = asyncio.create_task(self._release_all([running.job for running in gone]))
+        self._releasing.add(task)
+        task.add_done_callback(self._releasing.discard)
 
-    def _left(self, lane: _Lane) -> None:
-        """A job of the lane is done with its destination."""
-        lane.admitted -= 1
-        self._admit(lane)
-        self._start()
-        dry = lane.skipped and len(lane.waiting) <= self._config.delivery.max_per_domain // 2
-        if dry or (self._more and self._room()):
-            lane.skipped = False
-            self._wakeup.set()
+    async def _release_all(self, jobs: Sequence[Job]) -> None:
+        try:
+            await self._store.release(jobs)
+        except StoreError as error:  # they end by themselves
+            self._events.store_trouble(str(error))
+
+    def _suspended(self) -> None:
+        self.look_again()
 
     async def _renew(self) -> None:
         while True:
@@ -262,7 +295,7 @@ class Scheduler:
         """Hold what we hold for longer; give up what was lost. Raises StoreError."""
         until = now + LEASE_S
         for key, running in list(self._leased.items()):
-            if key not in self._leased or running.until > until - LEASE_S / 2:
+            if key not in self._leased or running.confirming or running.until > until - LEASE_S / 2:
                 continue
             kept = await self._store.renew(running.job, until)
             if key not in self._leased:
@@ -272,57 +305,73 @@ class Scheduler:
             elif running.task is not None:
                 running.task.cancel()
             else:
-                self._withdraw(running)
+                self._forget(running)  # it was lost before it began
         self._first_until = min((running.until for running in self._leased.values()), default=math.inf)
 
-    def _withdraw(self, running: _Running) -> None:
-        """It was lost before it began."""
-        if running in self._ready:
-            self._ready.remove(running)
-            running.lane.admitted -= 1
-        else:
-            running.lane.waiting.remove(running)
-        self._forget(running)
-
-    def _forget(self, running: _Running) -> None:
-        self._leased.pop(_key(running.job), None)
-        running.lane.held -= 1
-        if not running.lane.held:
-            self._lanes.pop(running.job.domain, None)
+    def _forget(self, running: Running) -> None:
+        if self._leased.pop(running.key, None) is not None:
+            self._lanes.forget(running)
 
     # --- one job
 
-    async def _run(self, running: _Running) -> None:
-        job = running.job
+    def _begin(self, running: Running) -> None:
+        running.task = asyncio.create_task(self._run(running))
+
+    async def _run(self, running: Running) -> None:
+        waits = False
         try:
+            replies: list[Reply] = []
+            later: _Later | None = None
             try:
-                tried = await self._attempt(job)
+                tried = await self._attempt(running)
                 running.tried = True
+                replies = [attempt.reply for attempt in tried.attempts]
+            except _Later as why:
+                later = why
+                waits = running.task is None
             finally:
                 # The way to the destination is free; what follows is between us and the store.
-                self._left(running.lane)
-            await self._settle(running, tried)
+                if not waits:
+                    self._lanes.left(running, replies)
+            if later is None:
+                await self._outcomes.record(running.job, tried)
+            elif later.closed is not None:
+                await self._put_off(running, later.closed)
         except Exception as error:  # noqa: BLE001  (the lease ends, and the job comes again)
             self._events.internal_error("settle", error)
         finally:
-            self._forget(running)
-            self._active -= 1
-            self._start()
+            if not waits:
+                self._lanes.free(running)
+                self._forget(running)
+            self._lanes.start()
             if self._more and self._room():
                 self._wakeup.set()
 
-    async def _attempt(self, job: Job) -> Tried:
-        stopped = self._stopped(job) if self._suppressions else {}
-        if not stopped:
-            return await self._try(job)
-        now = self._clock()
-        rest = tuple(recipient for recipient in job.recipients if recipient.n not in stopped)
-        tried = await self._try(replace(job, recipients=rest)) if rest else Tried([])
-        left = iter(tried.attempts)
-        attempts = [
-            Attempt(one.n, now, 0.0, stopped[one.n]) if one.n in stopped else next(left) for one in job.recipients
-        ]
-        return Tried(attempts, tried.handed)
+    async def _attempt(self, running: Running) -> Tried:
+        """Raises _Later."""
+        started_at = self._clock()
+        stopped = self._stopped(running.job) if self._suppressions else {}
+        if len(stopped) == len(running.job.recipients):
+            return Tried([Attempt(n, started_at, 0.0, reply) for n, reply in stopped.items()])
+        try:
+            tried = await self._delivery.attempt(running.job, lambda plan: self._admit(running, plan, stopped))
+            if not stopped:
+                return tried
+            left = iter(tried.attempts)
+            attempts = [
+                Attempt(one.n, started_at, 0.0, stopped[one.n]) if one.n in stopped else next(left)
+                for one in running.job.recipients
+            ]
+            return Tried(attempts, tried.handed)
+        except StoreError as error:
+            self._events.store_trouble(str(error))
+            reply = LOCAL_ERROR.because(str(error))
+        except _Later:
+            raise
+        except Exception as error:  # noqa: BLE001  (unknown failure is temporary)
+            self._events.internal_error("delivery", error)
+            reply = LOCAL_ERROR.because(repr(error))
+        return Tried([Attempt(recipient.n, started_at, 0.0, reply) for recipient in running.job.recipients])
 
     def _stopped(self, job: Job) -> Mapping[int, Reply]:
         """By their numbers, the recipients that are not tried for whoever sent this."""
@@ -333,111 +382,42 @@ class Scheduler:
         found = ((one.n, self._suppressions.find(user, one.address)) for one in job.recipients)
         return {n: suppression.reply() for n, suppression in found if suppression is not None}
 
-    async def _try(self, job: Job) -> Tried:
-        started_at = self._clock()
+    async def _admit(self, running: Running, plan: Plan, stopped: Mapping[int, Reply]) -> Job:
+        """The plan is made, and its site is known: may the job go on, and is all of it still wanted? Raises _Later."""
+        job, now = running.job, self._clock()
+        site = running.lane.site
+        if isinstance(plan, Remote):
+            site = self._sites.learn(job.domain, plan.site, (host.name for host in plan.hosts))
+        elif not isinstance(plan, Reply):
+            site = self._sites.learn(job.domain, "", ())
+        closed = self._sites.closed(site, job.domain, job.message.peer.user, now)
+        if closed is not None and not self._lanes.counted(running, site, closed):
+            raise _Later(closed)
+        if not self._lanes.moves(running, site, now):
+            running.task = None
+            raise _Later
+        running.confirming = True
         try:
-            return await self._delivery.attempt(job)
-        except StoreError as error:
-            self._events.store_trouble(str(error))
-            reply = LOCAL_ERROR.because(str(error))
-        except Exception as error:  # noqa: BLE001  (unknown failure is temporary)
-            self._events.internal_error("delivery", error)
-            reply = LOCAL_ERROR.because(repr(error))
-        return Tried([Attempt(recipient.n, started_at, 0.0, reply) for recipient in job.recipients])
+            left = await self._store.confirm(job, now)
+        finally:
+            running.confirming = False
+        if left is None:
+            raise _Later
+        running.job = left
+        if not stopped:
+            return left
+        return replace(left, recipients=tuple([one for one in left.recipients if one.n not in stopped]))
 
-    async def _settle(self, running: _Running, tried: Tried) -> None:
-        job, attempts = running.job, tried.attempts
-        now = self._clock()
-        after = [
-            self._after(before, attempt, job, now) for before, attempt in zip(job.recipients, attempts, strict=True)
-        ]
-        handed = tried.handed
-        if not any(
-            bounce.due(job.message, old, new, handed.get(new.n, bounce.HERE))
-            for old, new in zip(job.recipients, after, strict=True)
-        ):
-            if await self._record(job, tried, after, _NO_REPORTS) and self._reporter.waits(job.message.id):
-                await self._reporter.release(job, self._clock())
-                self.wake()
-            return
-        async with self._reporter.turn(job.message.id):
-            made = _NO_REPORTS
-            try:
-                made = await self._reporter.make(job, tried, after, now)
-            except Exception as error:  # noqa: BLE001  (no failure without its report: those wait)
-                self._events.internal_error("bounce", error)
-                after = [
-                    self._without_report(old, new, job, now) for old, new in zip(job.recipients, after, strict=True)
-                ]
-            if await self._record(job, tried, after, made):
-                self._reporter.stored(job.message, made, self._clock())
-                self.wake()
-        await self._count_against(job.message, after)
-
-    async def _count_against(self, message: Message, after: Sequence[Recipient]) -> None:
-        """An address that is no good is not tried for ever for the same user. What is lost here is one count."""
-        for one in after:
-            if one.state is not State.FAILED or one.last is None or not hard(one.last):
-                continue
-            if self._directory.ours(one.domain):
-                continue
-            try:
-                if await self._suppressions.bounced(
-                    message.peer, one.address, message.id, one.last, self._config.delivery
-                ):
-                    self._events.suppressed(key_of(message.peer), one.address, self._config.delivery.suppress_s)
-            except StoreError as error:
-                self._events.store_trouble(str(error))
-
-    async def _record(self, job: Job, tried: Tried, after: Sequence[Recipient], made: bounce.Reports) -> bool:
-        """Make the outcome durable, and tell of it. False when the lease was lost."""
-        attempts = tried.attempts
-        faults.point("deliver.after_250")
-        settlement = Settlement(job, attempts, after, made.messages, made.merges)
-        wait_s = 0.1
-        while True:
-            try:
-                kept = await self._store.settle(settlement)
-                break
-            except StoreError as error:  # until it is recorded: the other way out would be to send it again
-                self._events.store_trouble(str(error))
-                await asyncio.sleep(wait_s)
-                wait_s = min(2 * wait_s, 5.0)
-        if not kept:
-            return False
-        for recipient, attempt in zip(after, attempts, strict=True):
-            self._events.attempt(job.message, recipient, attempt, recipient.state)
-            if recipient.last is not attempt.reply:
-                self._events.expired(job.message, recipient)
-        return True
-
-    def _after(self, before: Recipient, attempt: Attempt, job: Job, now: float) -> Recipient:
-        limits = self._config.delivery
-        message = job.message
-        after = retry.settle(before, attempt.reply, now, limits, *_times(job), self._rng)
-        if retry.warning_due(after, max(message.accepted_at, message.hold_until), now, limits):
-            return replace(after, warned_at=now)
-        return retry.heed(after, message.by_at, now) if message.by_mode == "N" else after
-
-    def _without_report(self, before: Recipient, after: Recipient, job: Job, now: float) -> Recipient:
-        if after.state is State.FAILED:
-            limits, accepted_at = self._config.delivery, job.message.accepted_at
-            after = retry.settle(before, LOCAL_ERROR, now, limits, accepted_at, math.inf, self._rng)  # even if expired
-        return replace(after, warned_at=before.warned_at)
+    async def _put_off(self, running: Running, closed: Closed) -> None:
+        """Its site is closed. Where the store can leave its domain out, the lease ends; else it is recorded."""
+        job = running.job
+        if closed.of_user or not self._sites.known(job.domain):
+            await self._outcomes.put_off(job, closed)
+        else:
+            await self._store.release([job])
 
 
 async def _over(tasks: Iterable[asyncio.Task[None]], timeout_s: float | None) -> set[asyncio.Task[None]]:
     """Wait for tasks; those that are not done then."""
     open_tasks = {task for task in tasks if not task.done()}
     return (await asyncio.wait(open_tasks, timeout=timeout_s))[1] if open_tasks else open_tasks
-
-
-def _times(job: Job) -> tuple[float, float]:
-    """When it was accepted, and when it is given up."""
-    message = job.message
-    ends_at = min(message.expires_at, message.by_at) if message.by_mode == "R" else message.expires_at
-    return message.accepted_at, ends_at
-
-
-def _key(job: Job) -> tuple[str, int, int]:
-    return (job.message.id, job.recipients[0].n, job.lease)

@@ -90,6 +90,7 @@ class Transport:
         clock: Clock = time.time,
     ) -> None:
         self._config = config
+        self._most = _most(config)
         self._executor = executor
         self._tls_context = tls_context
         self._timeouts = timeouts or Timeouts()
@@ -103,6 +104,7 @@ class Transport:
     def reload(self, config: Config) -> None:
         """New settings; what is open serves on, what is idle goes."""
         self._config = config
+        self._most = _most(config)
         self._contexts.clear()
         self._quit_idle()
 
@@ -170,10 +172,10 @@ class Transport:
                 if connection.usable:
                     return connection
                 slots.open -= 1
-            if slots.open >= self._config.delivery.max_per_domain and slots.idle:
+            if slots.open >= self._most and slots.idle:
                 slots.idle[0].quit()  # to an address that this mail does not go to; it makes room
                 continue
-            if slots.open < self._config.delivery.max_per_domain:
+            if slots.open < self._most:
                 slots.open += 1
                 try:
                     return await self._open(key, remote, host)
@@ -424,6 +426,12 @@ def _lacks_tls(dialogue: Dialogue, remote: Remote, host: Host) -> bool:
 
 def _server_name(host: Host) -> str:
     return host.tls.names[0] if host.tls.names else host.name or host.address
+
+
+def _most(config: Config) -> int:
+    """Connections to one host; who may have how many at work is decided before."""
+    delivery = config.delivery
+    return max(delivery.max_per_domain, *(site.connections for site in delivery.sites), 1)
 
 
 def _no_answer(words: str, cause: str) -> Reply:

@@ -5,7 +5,7 @@ import json
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mtad.mail import ident
 from mtad.mail.envelope import Clock, Job, Message, NewMessage, Recipient, State
@@ -78,6 +78,13 @@ WHERE r.state IN (0, 2, 5) AND r.domain = :domain AND {_AT_LEVEL} AND {_UNLEASED
 ORDER BY r.next_at LIMIT :limit
 """
 
+# Domain by domain, from the index alone until a message is old enough.
+_TAKE_OLD = f"""
+SELECT r.message, {RECIPIENT} FROM json_each(:domains) d CROSS JOIN recipient r INDEXED BY recipient_open
+ON r.state IN (0, 2, 5) AND r.state = 0 AND r.domain = d.value AND r.next_at <= :now AND r.message < :before
+WHERE {_UNLEASED} LIMIT :limit
+"""
+
 # For operators and for whoever waits: the index of what is due has a part for each priority.
 NEXT_DUE = f"""
 SELECT min(at) FROM (
@@ -121,6 +128,10 @@ FROM recipient r WHERE message = ?
 
 _HELD = "SELECT message, n, lease, changed FROM temp.lease WHERE message IN ({keys})"
 _RELEASE = "DELETE FROM temp.lease WHERE lease IN (SELECT value FROM json_each(?)) AND message IN ({keys})"
+_CONFIRMED = """
+SELECT l.n FROM temp.lease l CROSS JOIN recipient r ON r.message = l.message AND r.n = l.n
+WHERE l.message = ? AND l.lease = ? AND r.state = 0 AND (r.next_at <= ? OR NOT l.changed)
+"""
 _STILL_OPEN = "SELECT DISTINCT message FROM recipient WHERE +state IN (0, 2, 5) AND message IN ({keys})"
 
 
@@ -130,6 +141,15 @@ class Lease:
     until: float
     limit: int
     skip: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseOld:
+    now: float
+    until: float
+    limit: int
+    domains: frozenset[str]
+    accepted_before: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +166,7 @@ class Cycle:
     def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
         self._connection = connection
         self._clock = clock
-        self._last_lease = 0
+        self.last_lease = 0  # the number of the newest
         self._domains = 0  # how many the last search from domain to domain met
         self._recent: OrderedDict[int, Message] = OrderedDict()  # what most leases ask for, so that it is not read back
 
@@ -173,18 +193,30 @@ class Cycle:
         return [None] * len(new)
 
     def lease(self, want: Lease) -> Sequence[Job]:
+        return self._leased(self._due(want), want.until)
+
+    def lease_old(self, want: LeaseOld) -> Sequence[Job]:
+        given = {
+            "domains": json.dumps(sorted(want.domains)),
+            "now": want.now,
+            "before": ident.first_at(want.accepted_before),
+            "limit": want.limit,
+        }
+        return self._leased(self._connection.execute(_TAKE_OLD, given).fetchall(), want.until)
+
+    def _leased(self, due: list[Row], until: float) -> Sequence[Job]:
         groups: dict[tuple[int, str], list[Row]] = {}
-        for row in self._due(want):
+        for row in due:
             groups.setdefault((row[0], row[4]), []).append(row)
         messages = self._messages({number for number, _ in groups})
         jobs: list[Job] = []
         leases: list[Row] = []
         for (number, domain), group in groups.items():
-            self._last_lease = lease = self._last_lease + 1
+            self.last_lease = lease = self.last_lease + 1
             message = messages[number]
             recipients = tuple([rows.recipient_of(message.id, row[1:], leased=True) for row in group])
-            jobs.append(Job(message, domain, recipients, want.until, lease))
-            leases += [(number, recipient.n, want.until, lease, 0) for recipient in recipients]
+            jobs.append(Job(message, domain, recipients, until, lease))
+            leases += [(number, recipient.n, until, lease, 0) for recipient in recipients]
         bulk.insert(self._connection, "temp.lease", leases, replace=True)  # over expired ones
         return jobs
 
@@ -232,6 +264,23 @@ class Cycle:
             return True
         self._connection.execute("DELETE FROM temp.lease WHERE message = ? AND lease = ?", mine)
         return False
+
+    def release(self, jobs: Sequence[Job]) -> None:
+        numbers = [ident.to_int(job.message.id) for job in jobs]
+        bulk.by_keys(self._connection, _RELEASE, numbers, before=(json.dumps([job.lease for job in jobs]),))
+
+    def confirm(self, asked: tuple[Job, float]) -> Job | None:
+        job, now = asked
+        mine = (ident.to_int(job.message.id), job.lease)
+        kept = {n for (n,) in self._connection.execute(_CONFIRMED, (*mine, now))}
+        if len(kept) == len(job.recipients):
+            return job
+        self._connection.executemany(
+            "DELETE FROM temp.lease WHERE message = ? AND lease = ? AND n = ?",
+            [(*mine, recipient.n) for recipient in job.recipients if recipient.n not in kept],
+        )
+        left = tuple([recipient for recipient in job.recipients if recipient.n in kept])
+        return replace(job, recipients=left) if left else None
 
     def settle(self, settlements: Sequence[Settlement]) -> Sequence[Settled]:
         numbers = [ident.to_int(settlement.job.message.id) for settlement in settlements]

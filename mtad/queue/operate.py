@@ -93,6 +93,14 @@ class Operate:
             self._connection.execute("UPDATE temp.lease SET changed = 1 WHERE message = ? AND n = ?", key)
         return len(changed)
 
+    def bring_forward(self, latest: float) -> int:
+        return self._connection.execute(
+            "UPDATE recipient SET next_at = ?1 WHERE (message, n) IN"
+            " (SELECT message, n FROM recipient INDEXED BY recipient_due"
+            " WHERE state = 0 AND next_at > ?1 AND tries > 0)",
+            (latest,),
+        ).rowcount
+
     def attempts(self, message_id: str) -> Sequence[Attempt]:
         found = self._connection.execute(
             "SELECT n, started_at, took_s, code, status, text, host, stage, cause, relay, tls, error"

@@ -19,14 +19,14 @@ def settle(
     recipient: Recipient,
     reply: Reply,
     now: float,
-    delivery: Delivery,
+    schedule: Sequence[float],
     accepted_at: float,
     expires_at: float,
     rng: random.Random,
 ) -> Recipient:
     """The recipient after a try that ended with `reply`.
 
-    A success is DONE, a stated 5yz FAILED. All else is tried again after the wait of the schedule, at the latest at
+    A success is DONE, a stated 5yz FAILED. All else is tried again after the wait of `schedule`, at the latest at
     `expires_at`; a try at or after that which did not succeed is the last one.
     """
     tries = recipient.tries + 1
@@ -36,8 +36,30 @@ def settle(
         return replace(recipient, state=State.FAILED, tries=tries, last=reply)
     if now >= expires_at:
         return replace(recipient, state=State.FAILED, tries=tries, last=expired(reply))
-    next_at = now + wait_s(recipient.tries, now - accepted_at, delivery.retry_s) * rng.uniform(1 - JITTER, 1 + JITTER)
+    next_at = now + wait_s(recipient.tries, now - accepted_at, schedule) * rng.uniform(1 - JITTER, 1 + JITTER)
     return replace(recipient, state=State.READY, tries=tries, last=reply, next_at=min(next_at, expires_at))
+
+
+def put_off(
+    recipient: Recipient,
+    reply: Reply,
+    now: float,
+    until: float,
+    schedule: Sequence[float],
+    accepted_at: float,
+    expires_at: float,
+    rng: random.Random,
+) -> Recipient:
+    """The recipient when no try may be made before `until` (0: nobody knows when), for the reason in `reply`.
+
+    No try is counted, but its time runs on. What waits for the same moment is spread over some time after it.
+    """
+    if now >= expires_at:
+        return replace(recipient, state=State.FAILED, last=expired(reply))
+    pause_s = wait_s(recipient.tries, now - accepted_at, schedule)
+    if now < until:
+        pause_s = min(until - now, max(schedule))
+    return replace(recipient, last=reply, next_at=min(now + pause_s + rng.uniform(0, JITTER) * schedule[0], expires_at))
 
 
 def wait_s(tries: int, age_s: float, schedule: Sequence[float]) -> float:

@@ -13,10 +13,23 @@ from mtad.mail.envelope import Attempt, Clock, Content, Job, NewMessage
 from mtad.queue import database, files
 from mtad.queue.blocks import BlockRows
 from mtad.queue.contents import Contents
-from mtad.queue.cycle import Cycle, Lease
+from mtad.queue.cycle import Cycle, Lease, LeaseOld
 from mtad.queue.operate import ChangeAll, Operate, Select, Sweep
 from mtad.queue.people import Asked, People
-from mtad.queue.store import Change, Group, GroupBy, Row, Selector, Settlement, Stats, StoreError, Usage
+from mtad.queue.sites import SiteRows
+from mtad.queue.store import (
+    Change,
+    Group,
+    GroupBy,
+    Row,
+    Selector,
+    Settlement,
+    Stats,
+    StoredSite,
+    StoreError,
+    Suspension,
+    Usage,
+)
 from mtad.queue.suppressions import Bounce, SuppressionRows
 from mtad.queue.tlsrows import TlsRows
 from mtad.queue.writer import Phase, Work, Writer, one_by_one
@@ -72,7 +85,10 @@ class SqliteStore:
         self._unnamed: frozenset[str] = frozenset()  # old files without a row, when the last sweep looked
         self._connection = connection
         self._writer = Writer(connection, checkpoints=write)
-        cycle = Cycle(connection, clock)
+        cycle = self._cycle = Cycle(connection, clock)
+        self._changing = 0  # operators at work
+        self._doubtful = 0  # leases up to this number may hold recipients that an operator changed
+        sites = SiteRows(connection)
         operate = Operate(connection)
         blocks = BlockRows(connection)
         suppressions = SuppressionRows(connection)
@@ -80,6 +96,15 @@ class SqliteStore:
         tls = TlsRows(connection)
         self._accept = Work("accept", cycle.accept)
         self._lease = Work("lease", one_by_one(cycle.lease))
+        self._lease_old = Work("lease_old", one_by_one(cycle.lease_old))
+        self._release = Work("release", one_by_one(cycle.release))
+        self._confirm = Work("confirm", one_by_one(cycle.confirm))
+        self._bring_forward = Work("bring_forward", one_by_one(operate.bring_forward))
+        self._load_sites = Work("load_sites", one_by_one(sites.load), Phase.READ)
+        self._save_sites = Work("save_sites", one_by_one(sites.save))
+        self._load_suspensions = Work("load_suspensions", one_by_one(sites.suspensions), Phase.READ)
+        self._save_suspension = Work("save_suspension", one_by_one(sites.suspend))
+        self._delete_suspension = Work("delete_suspension", one_by_one(sites.resume))
         self._renew = Work("renew", one_by_one(cycle.renew))
         self._settle = Work("settle", cycle.settle)
         self._change = Work("change", one_by_one(operate.change))
@@ -127,6 +152,37 @@ class SqliteStore:
             faults.point("lease.after")
         return jobs
 
+    async def lease_old(
+        self, now: float, until: float, limit: int, domains: frozenset[str], accepted_before: float
+    ) -> Sequence[Job]:
+        return await self._writer.do(self._lease_old, LeaseOld(now, until, limit, domains, accepted_before))
+
+    async def release(self, jobs: Sequence[Job]) -> None:
+        await self._writer.do(self._release, jobs)
+
+    async def confirm(self, job: Job, now: float) -> Job | None:
+        if job.lease > self._doubtful and not self._changing:
+            return job  # nobody changed anything since
+        return await self._writer.do(self._confirm, (job, now))
+
+    async def bring_forward(self, latest: float) -> int:
+        return await self._writer.do(self._bring_forward, latest)
+
+    async def load_sites(self) -> Sequence[StoredSite]:
+        return await self._writer.do(self._load_sites, None)
+
+    async def save_sites(self, sites: Sequence[StoredSite]) -> None:
+        await self._writer.do(self._save_sites, sites)
+
+    async def load_suspensions(self) -> Sequence[Suspension]:
+        return await self._writer.do(self._load_suspensions, None)
+
+    async def save_suspension(self, suspension: Suspension) -> None:
+        await self._writer.do(self._save_suspension, suspension)
+
+    async def delete_suspension(self, kind: str, value: str) -> bool:
+        return await self._writer.do(self._delete_suspension, (kind, value))
+
     async def renew(self, job: Job, until: float) -> bool:
         return await self._writer.do(self._renew, (job, until))
 
@@ -171,7 +227,12 @@ class SqliteStore:
         return await self._writer.do(self._select, Select(what, now, after, limit))
 
     async def change(self, what: Selector, change: Change, now: float, limit: int = 0) -> int:
-        return await self._writer.do(self._change, ChangeAll(what, change, now, limit))
+        self._changing += 1
+        try:
+            return await self._writer.do(self._change, ChangeAll(what, change, now, limit))
+        finally:
+            self._changing -= 1
+            self._doubtful = self._cycle.last_lease
 
     async def attempts(self, message_id: str) -> Sequence[Attempt]:
         return await self._writer.do(self._attempts, message_id)

@@ -154,6 +154,46 @@ class Settlement:
     merges: Sequence[Merge] = field(default=())  # and those that may go into one that waits
 
 
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    """An operator's word that mail of a kind is not sent for now: to a domain, to a site, or of a user."""
+
+    kind: str  # domain, site, user
+    value: str  # the domain as A-labels in lower case; the site's or the user's name
+    reason: str = ""
+    made_by: str = ""
+    made_at: float = 0.0
+    until_at: float = 0.0  # 0 = until it is removed
+
+    def holds(self, now: float) -> bool:
+        return not self.until_at or now < self.until_at
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSite:
+    """What is kept of a site over a restart. `data` is the text of who knows sites; "" forgets it."""
+
+    name: str
+    data: str
+
+
+class SiteStore(Protocol):
+    """What operators suspended, and how sites are."""
+
+    async def load_sites(self) -> Sequence[StoredSite]: ...
+
+    async def save_sites(self, sites: Sequence[StoredSite]) -> None:
+        """Add them, or replace those of the same names. Durable."""
+
+    async def load_suspensions(self) -> Sequence[Suspension]: ...
+
+    async def save_suspension(self, suspension: Suspension) -> None:
+        """Add it, or replace the one of the same kind and value. Durable."""
+
+    async def delete_suspension(self, kind: str, value: str) -> bool:
+        """Durable. False: there was none."""
+
+
 class Store(Protocol):
     async def accept(self, new: NewMessage) -> None:
         """Store message, recipients and body. On return it is on stable storage; only now may anyone say 250."""
@@ -161,6 +201,20 @@ class Store(Protocol):
     async def lease(self, now: float, until: float, limit: int, skip: frozenset[str] = frozenset()) -> Sequence[Job]:
         """Take up to `limit` due recipients, oldest due first, none of a domain in `skip`, as jobs of one message and
         one domain. A leased recipient is not leased again before `until` passed, it was settled or released."""
+
+    async def lease_old(
+        self, now: float, until: float, limit: int, domains: frozenset[str], accepted_before: float
+    ) -> Sequence[Job]:
+        """As `lease`, but only of these domains and of messages that old: what must be given up or warned of although
+        nothing is sent to its site for now."""
+
+    async def release(self, jobs: Sequence[Job]) -> None:
+        """Give leases back. Nothing was tried: their recipients are as they were, and may be leased again at once."""
+
+    async def confirm(self, job: Job, now: float) -> Job | None:
+        """What is left of a leased job: without the recipients that an operator held, purged or put off since it was
+        leased, whose lease ends here. None when nothing is left, or the lease was lost. Cheap where nobody was there;
+        the last step before one that cannot be undone."""
 
     async def renew(self, job: Job, until: float) -> bool:
         """Own the job for longer. False: it was lost, stop before the next step that cannot be undone."""
@@ -179,6 +233,10 @@ class Store(Protocol):
 
     async def change(self, what: Selector, change: Change, now: float, limit: int = 0) -> int:
         """Apply to all selected recipients whose state allows it, in one transaction. How many it changed."""
+
+    async def bring_forward(self, latest: float) -> int:
+        """Recipients that were tried and wait for a time beyond `latest` are due then: the clock they were put off by
+        was wrong. How many."""
 
     async def attempts(self, message_id: str) -> Sequence[Attempt]:
         """The tries of a message's recipients, oldest first, as long as history is kept."""

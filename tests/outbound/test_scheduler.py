@@ -31,6 +31,8 @@ from mtad.outbound.connection import Timeouts
 from mtad.outbound.policies import Policies
 from mtad.outbound.scheduler import Scheduler
 from mtad.outbound.security import Security
+from mtad.outbound.sites import Sites
+from mtad.outbound.suspensions import Suspensions
 from mtad.outbound.tlsreports import TlsReports
 from mtad.queue.sqlite import open_store
 from mtad.queue.store import Selector, StoreError
@@ -82,6 +84,8 @@ class House:
         self.reports = TlsReports(
             self.config, self.store, resolver, keys, self.events, self.ids, self.clock, lambda: None
         )
+        self.suspensions = Suspensions(self.store, self.clock)
+        self.sites = Sites(self.config, self.store, self.suspensions, self.events, self.clock, self.rng)
         self.scheduler = Scheduler(
             self.config,
             store or self.store,
@@ -93,6 +97,7 @@ class House:
             self.ids,
             Security(self.config, resolver, policies, self.events, self.clock),
             self.reports.seen,
+            self.sites,
             **options,
         )
         return self.scheduler

@@ -17,7 +17,7 @@ ACCEPTED = NOW - 5000  # older than the schedule is long
 
 
 def settle(recipient: Recipient, reply: Reply, now: float = NOW, expires_at: float = EXPIRES) -> Recipient:
-    return retry.settle(recipient, reply, now, DELIVERY, ACCEPTED, expires_at, random.Random(1))
+    return retry.settle(recipient, reply, now, DELIVERY.retry_s, ACCEPTED, expires_at, random.Random(1))
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_all_else_is_tried_again_by_the_schedule(recipient: Recipient, code: int
     waits = set()
     for seed in range(50):
         after = retry.settle(
-            replace(recipient, tries=tries), reply, NOW, DELIVERY, ACCEPTED, EXPIRES, random.Random(seed)
+            replace(recipient, tries=tries), reply, NOW, DELIVERY.retry_s, ACCEPTED, EXPIRES, random.Random(seed)
         )
         assert (after.state, after.tries, after.last) == (State.READY, tries + 1, reply)
         waits.add(after.next_at - NOW)

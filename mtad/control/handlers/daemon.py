@@ -83,6 +83,12 @@ def settings(config: Config) -> list[tuple[str, str]]:
         ("dkim.sign", config.dkim.rules),
     ]
     shown += [
+        (f'delivery.site."{site.match}".{key.name}', toml(value, key.type))
+        for site in config.delivery.sites
+        for key in KEYS
+        if key.section == "delivery.site" and (value := getattr(site, key.field)) not in (0, ())
+    ]
+    shown += [
         (f"{section}[{n}].{key.name}", toml(getattr(table, key.field), key.type))
         for section, several in tables
         for n, table in enumerate(several, 1)

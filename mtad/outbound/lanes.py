@@ -1,0 +1,290 @@
+"""Leased jobs on their way to a worker: a lane for each site, and a fair share of the workers for all lanes.
+
+A lane admits as many jobs as its site has room for; the others wait in it, or are not leased at all. Workers go to
+admitted jobs in turn. A job that takes much longer than jobs usually do gives its place to another, so that silent and
+slow sites do not use up the workers; at most LENT_MAX times as many are in that state, and sites that have not yet
+shown that they work fill no more than half of it.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from mtad.mail.envelope import Clock, Job
+from mtad.mail.reply import Reply
+from mtad.outbound.sites import Closed, Site, Sites
+
+LENT_MAX = 4
+PATIENCE = 5.0  # times as long as usual
+PATIENCE_MIN_S, PATIENCE_MAX_S = 0.5, 30.0
+LOOK_S = 0.1  # how often somebody is looked for who takes too long, while others wait
+
+
+@dataclass(slots=True)
+class Lane:
+    site: Site
+    held: int = 0  # leased jobs
+    admitted: int = 0  # those of them that run or will as soon as there is a worker
+    waiting: "deque[Running]" = field(default_factory=deque)
+    timer: asyncio.TimerHandle | None = None  # the next slot of its rate
+    skipped: bool = False  # the last call to the store left it out
+
+
+@dataclass(slots=True, eq=False)
+class Running:
+    """One leased job. `key` stays when recipients leave the job."""
+
+    job: Job
+    key: tuple[str, int, int]
+    lane: Lane
+    until: float
+    task: asyncio.Task[None] | None = None
+    tried: bool = False  # there is an outcome: it must be recorded, whatever happens
+    confirming: bool = False  # its recipients are being looked at
+    admitted: bool = False
+    began: float = 0.0  # by the loop's clock
+    lent: bool = False  # its worker's place is another's
+
+
+class Lanes:
+    """`begin` makes the task of a job; `release` is told of jobs that need not wait any more; `dry` when a lane that
+    the store was told to leave out has room again."""
+
+    def __init__(
+        self,
+        sites: Sites,
+        clock: Clock,
+        begin: Callable[[Running], None],
+        release: Callable[[list[Running]], None],
+        dry: Callable[[], None],
+    ) -> None:
+        self.workers = 1
+        self.running = 0
+        self._sites = sites
+        self._clock = clock
+        self._begin = begin
+        self._release = release
+        self._dry = dry
+        self._lanes: dict[str, Lane] = {}
+        self._proven: deque[Running] = deque()  # admitted, wait for a worker
+        self._others: deque[Running] = deque()
+        self._others_next = False
+        self._aside: set[str] = set()  # domains of which nothing is known, and too many like them wait
+        self._working: set[Running] = set()
+        self.lent = 0  # of the running ones, those whose place another has
+        self._usual_s = PATIENCE_MIN_S / PATIENCE
+        self._look: asyncio.TimerHandle | None = None
+
+    @property
+    def ready(self) -> int:
+        """How many are admitted and wait for nothing but a worker."""
+        return len(self._proven) + (len(self._others) if self._others_may() else 0)
+
+    def take(self, job: Job) -> Running | None:
+        """A job was leased; `start` follows. None: it is to be released, too many like it wait."""
+        site = self._sites.of(job.domain)
+        if len(self._others) >= self.workers and not (site.pace.proven or site.local or self._others_may()):
+            self._aside.add(job.domain)
+            return None
+        lane = self._lane(site)
+        lane.held += 1
+        running = Running(job, (job.message.id, job.recipients[0].n, job.lease), lane, job.until)
+        lane.waiting.append(running)
+        self._admit(lane)
+        return running
+
+    def full(self, now: float) -> set[str]:
+        """The domains of lanes in which enough jobs wait."""
+        found = set(self._aside)
+        for lane in self._lanes.values():
+            site = lane.site
+            lane.skipped = bool(lane.waiting) and len(lane.waiting) >= max(self._sites.room(site, now), 1)
+            if lane.skipped:
+                found |= site.domains or {site.name}
+        return found
+
+    def counted(self, running: Running, site: Site, closed: Closed) -> bool:
+        """Whether it is only closed because of this job: the last of a day's warm-up."""
+        return closed.why == "warm-up" and running.lane.site is site
+
+    def moves(self, running: Running, site: Site, now: float) -> bool:
+        """Its site is known now. Whether it may go on; else it waits there, and its worker is free, or was released."""
+        before = running.lane
+        if before.site is site:
+            return True
+        before.admitted -= 1
+        self._sites.cancel(before.site)
+        self._admit(before)
+        self._leave(before)
+        lane = running.lane = self._lane(site)
+        lane.held += 1
+        if not lane.waiting and lane.admitted < self._sites.room(site, now) and self._sites.slot_at(site) <= now:
+            lane.admitted += 1
+            self._sites.begin(site, now)
+            return True
+        running.admitted = False
+        self.free(running)
+        if len(lane.waiting) > self._sites.room(site, now):
+            self._release([running])
+        else:
+            lane.waiting.append(running)
+            self._admit(lane)
+        return False
+
+    def left(self, running: Running, replies: list[Reply]) -> None:
+        """It is done with its destination."""
+        lane = running.lane
+        if not running.admitted:
+            return
+        running.admitted = False
+        lane.admitted -= 1
+        now = self._clock()
+        self._sites.end(lane.site, replies, now)
+        if lane.waiting and self._sites.closed(lane.site, "", "", now) is not None:
+            waiting = list(lane.waiting)
+            lane.waiting.clear()
+            self._release(waiting)
+        self._admit(lane)
+        self.start()
+        self._ask(lane, now)
+
+    def free(self, running: Running) -> None:
+        """Its worker is free."""
+        if running in self._working:
+            self._working.discard(running)
+            self.running -= 1
+            self.lent -= running.lent
+            took_s = asyncio.get_running_loop().time() - running.began
+            self._usual_s *= 1.02 if took_s > self._usual_s else 1 / 1.02  # runs after the median
+            self._usual_s = max(self._usual_s, 0.001)
+
+    def forget(self, running: Running) -> None:
+        """It is over, or was lost."""
+        lane = running.lane
+        if running in lane.waiting:
+            lane.waiting.remove(running)
+        elif running.admitted:
+            running.admitted = False
+            lane.admitted -= 1
+            self._sites.cancel(lane.site)
+            for queue in (self._proven, self._others):
+                if running in queue:
+                    queue.remove(running)
+        self._leave(lane)
+
+    def recheck(self) -> None:
+        """Something was suspended, or is not any more: who need not wait, and who need not wait any more."""
+        now = self._clock()
+        for lane in list(self._lanes.values()):
+            gone = [
+                one
+                for one in lane.waiting
+                if self._sites.closed(lane.site, one.job.domain, one.job.message.peer.user, now) is not None
+            ]
+            for one in gone:
+                lane.waiting.remove(one)
+            if gone:
+                self._release(gone)
+            self._admit(lane)
+        self.start()
+
+    def waiting(self) -> Iterator[Running]:
+        for lane in self._lanes.values():
+            yield from lane.waiting
+        yield from self._proven
+        yield from self._others
+
+    def clear(self) -> None:
+        """Nothing more begins."""
+        for lane in self._lanes.values():
+            lane.waiting.clear()
+            if lane.timer is not None:
+                lane.timer.cancel()
+        self._proven.clear()
+        self._others.clear()
+        if self._look is not None:
+            self._look.cancel()
+
+    # --- admission
+
+    def _lane(self, site: Site) -> Lane:
+        return self._lanes.get(site.name) or self._lanes.setdefault(site.name, Lane(site))
+
+    def _ask(self, lane: Lane, now: float) -> None:
+        if lane.skipped and len(lane.waiting) <= self._sites.room(lane.site, now) // 2:
+            lane.skipped = False
+            self._dry()
+
+    def _leave(self, lane: Lane) -> None:
+        lane.held -= 1
+        self._ask(lane, self._clock())
+        if not lane.held and self._lanes.get(lane.site.name) is lane:
+            del self._lanes[lane.site.name]
+            if lane.timer is not None:
+                lane.timer.cancel()
+
+    def _admit(self, lane: Lane) -> None:
+        if not lane.waiting:
+            return
+        site, now = lane.site, self._clock()
+        while lane.waiting and lane.admitted < self._sites.room(site, now):
+            at = self._sites.slot_at(site)
+            if at > now:
+                if lane.timer is None:
+                    lane.timer = asyncio.get_running_loop().call_later(at - now, self._slot, lane)
+                return
+            running = lane.waiting.popleft()
+            running.admitted = True
+            lane.admitted += 1
+            self._sites.begin(site, now)
+            (self._proven if site.pace.proven or site.local else self._others).append(running)
+
+    def _slot(self, lane: Lane) -> None:
+        lane.timer = None
+        self._admit(lane)
+        self.start()
+
+    # --- workers
+
+    def start(self) -> None:
+        """Give workers to those who are next."""
+        while self.running - self.lent < self.workers:
+            running = self._next()
+            if running is None:
+                return
+            self.running += 1
+            self._working.add(running)
+            running.began = asyncio.get_running_loop().time()
+            running.lent = False
+            self._begin(running)
+        if self.ready and self._look is None and self.lent < LENT_MAX * self.workers:
+            self._look = asyncio.get_running_loop().call_later(LOOK_S, self._lend)
+
+    def _next(self) -> Running | None:
+        """In turn from those whose site works, and from the others."""
+        others = bool(self._others) and self._others_may()
+        if self._aside and not self._others and self._others_may():
+            self._aside.clear()
+            self._dry()
+        if others and (self._others_next or not self._proven):
+            self._others_next = False
+            return self._others.popleft()
+        self._others_next = True
+        return self._proven.popleft() if self._proven else None
+
+    def _others_may(self) -> bool:
+        return self.lent <= LENT_MAX * self.workers // 2
+
+    def _lend(self) -> None:
+        """Who takes long gives its place to somebody who waits."""
+        self._look = None
+        patience_s = min(max(PATIENCE * self._usual_s, PATIENCE_MIN_S), PATIENCE_MAX_S)
+        began = asyncio.get_running_loop().time() - patience_s
+        for running in self._working:
+            if self.lent >= LENT_MAX * self.workers:
+                break
+            if not running.lent and running.began < began:
+                running.lent = True
+                self.lent += 1
+        self.start()

@@ -1,0 +1,378 @@
+"""The sites that mail goes to: which domain belongs to which, how each is served, and why one is not served now.
+
+State, bounded, and the little of it that a restart must not forget. The rules are in `mtad.queue.pace`.
+"""
+
+import asyncio
+import json
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+from mtad.config import Config, SiteRule
+from mtad.events import Events
+from mtad.mail.envelope import Clock
+from mtad.mail.reply import Reply
+from mtad.mail.text import clean
+from mtad.outbound.suspensions import Suspensions
+from mtad.queue import pace
+from mtad.queue.pace import Pace, Sign, Warmup
+from mtad.queue.store import SiteStore, StoredSite, StoreError
+
+SITES_MAX = 10_000
+DOMAINS_MAX = 100_000  # of which we remember the site
+DOMAINS_KEPT = 100  # of a site, over a restart
+TROUBLE_S = 2.0
+SUSPENDED = "4.3.2"
+BROKEN = "4.4.1"
+ENOUGH = "4.7.0"
+
+
+@dataclass(slots=True, eq=False)
+class Site:
+    """One site. Until the plan of its first mail is made, a domain is a site by itself, under its own name."""
+
+    name: str
+    hosts: tuple[str, ...] = ()
+    rule: SiteRule | None = None
+    local: bool = False  # mailboxes and programs of this machine: nothing to be polite to
+    pace: Pace = field(default_factory=Pace)
+    warmup: Warmup = field(default_factory=Warmup)
+    domains: set[str] = field(default_factory=set)
+    next_slot_at: float = 0.0  # by its rate
+    running: int = 0
+    told: int = 0  # the day on which the end of its warm-up quota was told
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name, *self.hosts)
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Why nothing goes out now, and until when; 0: until somebody changes it."""
+
+    why: str  # suspended, broken, warm-up
+    until: float
+    reply: Reply  # what the queue shows
+    of_user: bool = False
+
+
+class Sites:
+    """All sites of the running daemon."""
+
+    def __init__(
+        self,
+        config: Config,
+        store: SiteStore,
+        suspensions: Suspensions,
+        events: Events,
+        clock: Clock,
+        rng: random.Random,
+    ) -> None:
+        self.suspensions = suspensions
+        self._config = config
+        self._store = store
+        self._events = events
+        self._clock = clock
+        self._rng = rng
+        self._sites: dict[str, Site] = {}
+        self._domains: dict[str, Site | None] = {}  # None: it depends on more than the domain
+        self._shut: dict[str, Site] = {}  # those that may be closed by breaker or warm-up
+        self._dirty: dict[str, None] = {}
+        self._changed = asyncio.Event()
+
+    async def load(self) -> None:
+        """What was known before the restart."""
+        now = self._clock()
+        for stored in await self._store.load_sites():
+            site = restored(stored, now)
+            if site is None:
+                continue
+            self._sites[site.name] = site
+            self._bind(site, site.domains)
+            if site.pace.open:
+                self._shut[site.name] = site
+
+    def reload(self, config: Config) -> None:
+        self._config = config
+        for site in self._sites.values():
+            site.rule = self._rule(site, site.domains)
+        self._domains = {domain: site for domain, site in self._domains.items() if site is not None and not site.local}
+
+    async def keep(self) -> None:
+        """Write what changed, for as long as the task lives."""
+        while True:
+            await self._changed.wait()
+            try:
+                await self.save()
+            except StoreError as error:
+                self._events.store_trouble(str(error))
+                await asyncio.sleep(TROUBLE_S)
+
+    async def save(self) -> None:
+        """What changed since the last time, durably. Raises StoreError; it is still to be written then."""
+        self._changed.clear()
+        names = list(self._dirty)
+        rows = [StoredSite(name, stored(self._sites.get(name))) for name in names]
+        self._dirty.clear()
+        try:
+            if rows:
+                await self._store.save_sites(rows)
+        except StoreError:
+            self._dirty.update(dict.fromkeys(names))
+            self._changed.set()
+            raise
+
+    # --- which site
+
+    def of(self, domain: str) -> Site:
+        """The site of a domain, as far as it is known."""
+        return self._domains.get(domain) or self._get(domain)
+
+    def known(self, domain: str) -> bool:
+        """Whether jobs for this domain are sure to go to the site that `of` says."""
+        return self._domains.get(domain) is not None
+
+    def learn(self, domain: str, name: str, hosts: Iterable[str]) -> Site:
+        """A plan was made: mail for the domain goes to this site now; "" is this machine."""
+        bound = self._domains.get(domain)
+        if bound is not None and bound.name == (name or domain):
+            return bound
+        site = self._get(name or domain)
+        site.local = not name
+        if name:
+            site.hosts = site.hosts or tuple(dict.fromkeys(host for host in hosts if host))[:10]
+            site.rule = self._rule(site, (*site.domains, domain))
+        if domain not in self._domains:
+            self._bind(site, (domain,))
+        elif bound is not None:
+            # Another site than the last time: by another sender's route, or its MX records changed.
+            bound.domains.discard(domain)
+            self._domains[domain] = None
+        return site
+
+    def _bind(self, site: Site, domains: Iterable[str]) -> None:
+        for domain in tuple(domains):
+            while len(self._domains) >= DOMAINS_MAX:
+                oldest = next(iter(self._domains))
+                before = self._domains.pop(oldest)
+                if before is not None:
+                    before.domains.discard(oldest)
+            self._domains[domain] = site
+            site.domains.add(domain)
+
+    def _get(self, name: str) -> Site:
+        site = self._sites.get(name)
+        if site is None:
+            self._make_room()
+            site = self._sites[name] = Site(name)
+            site.rule = self._rule(site, (name,))
+        return site
+
+    def _make_room(self) -> None:
+        while len(self._sites) >= SITES_MAX:
+            idle = next((one for one in self._sites.values() if not one.running and one.name not in self._shut), None)
+            if idle is None:
+                return
+            self._drop(idle)
+
+    def _drop(self, site: Site) -> None:
+        del self._sites[site.name]
+        for domain in site.domains:
+            self._domains.pop(domain, None)
+
+    def _rule(self, site: Site, domains: Iterable[str]) -> SiteRule | None:
+        rules = self._config.delivery.sites
+        if not rules:
+            return None
+        names = (*site.names, *domains)
+        fit = [rule for rule in rules if any(f".{name}".endswith(f".{rule.match}") for name in names)]
+        return max(fit, key=lambda rule: len(rule.match), default=None)
+
+    # --- how much
+
+    def ceiling(self, site: Site) -> int:
+        rule = site.rule
+        return rule.connections if rule is not None and rule.connections else self._config.delivery.max_per_domain
+
+    def schedule(self, domain: str) -> Sequence[float]:
+        """The pauses between tries."""
+        rule = self.of(domain).rule if self._config.delivery.sites else None
+        return rule.retry_s if rule is not None and rule.retry_s else self._config.delivery.retry_s
+
+    def longest_wait_s(self) -> float:
+        """The longest of all such pauses."""
+        delivery = self._config.delivery
+        return max(chain(delivery.retry_s, *(rule.retry_s for rule in delivery.sites)))
+
+    def room(self, site: Site, now: float) -> int:
+        """How many jobs may be at work there."""
+        if site.local:
+            return self._config.delivery.max_per_domain
+        most = pace.room(site.pace, now, self.ceiling(site))
+        rule = site.rule
+        if rule is not None and rule.per_day and most:
+            most = min(most, site.running + self._left(site, rule, now))
+        return most
+
+    def slot_at(self, site: Site) -> float:
+        """When its rate lets the next mail go; 0 without one."""
+        return site.next_slot_at if site.rule is not None and site.rule.rate.count else 0.0
+
+    def _left(self, site: Site, rule: SiteRule, now: float) -> int:
+        """Messages that the warm-up leaves for today."""
+        site.warmup = pace.today(site.warmup, now)
+        return max(pace.quota(rule.per_day, rule.growth, site.warmup.step) - site.warmup.sent, 0)
+
+    def begin(self, site: Site, now: float) -> None:
+        """A job goes to work there."""
+        site.running += 1
+        rule = site.rule
+        if rule is None or site.local:
+            return
+        if rule.rate.count:
+            site.next_slot_at = max(site.next_slot_at, now) + pace.spacing_s(rule.rate)
+        if rule.per_day:
+            warmup = pace.today(site.warmup, now)
+            site.warmup = Warmup(warmup.day, warmup.sent + 1, warmup.step)
+            self._touch(site)
+            if not self._left(site, rule, now):
+                self._shut[site.name] = site
+                if site.told != warmup.day:
+                    site.told = warmup.day
+                    self._events.warmup_reached(site.name, site.warmup.sent)
+
+    def cancel(self, site: Site) -> None:
+        """What `begin` said did not come to anything that the site noticed."""
+        site.running -= 1
+        self._uncount(site)
+
+    def end(self, site: Site, replies: list[Reply], now: float) -> None:
+        """A job is done there, with these replies."""
+        site.running -= 1
+        if site.local:
+            return
+        sign, reply = pace.weightiest(replies)
+        if sign is not Sign.WORKS:
+            self._uncount(site)
+        before = site.pace
+        cause, stated = ("", 0.0) if reply is None or sign is Sign.WORKS else (_cause(reply), pace.stated_s(reply))
+        site.pace = after = pace.after(before, sign, now, self.ceiling(site), self._rng, cause, stated)
+        if after is before:
+            return
+        if sign is Sign.BLOCKED:
+            self._events.site_blocked(site.name, cause)
+        if after.open:
+            self._shut[site.name] = site
+            self._touch(site)
+            if after.probe_at != before.probe_at:
+                self._events.breaker_opened(site.name, after.cause, after.seen, after.probe_at - now)
+        elif before.open:
+            self._touch(site)
+            self._events.breaker_closed(site.name, now - before.opened_at)
+
+    def reset(self, name: str) -> Site | None:
+        """Forget what was learnt of a site, not what was sent to it today. None: there is none of that name."""
+        site = self.find(name)
+        if site is not None:
+            if site.pace.open:
+                self._events.breaker_closed(site.name, self._clock() - site.pace.opened_at)
+            site.pace = Pace()
+            site.next_slot_at = 0.0
+            self._touch(site)
+        return site
+
+    def _uncount(self, site: Site) -> None:
+        if site.rule is not None and site.rule.per_day and site.warmup.sent:
+            site.warmup = Warmup(site.warmup.day, site.warmup.sent - 1, site.warmup.step)
+            self._touch(site)
+
+    def _touch(self, site: Site) -> None:
+        self._dirty[site.name] = None
+        self._changed.set()
+
+    # --- why not
+
+    def closed(self, site: Site, domain: str, user: str, now: float) -> Closed | None:
+        """Why mail of this user for this domain may not go to its site now."""
+        one = self.suspensions.of(domain, site.names, user)
+        if one is not None:
+            what = {"user": "Mail of this user is", "site": "Mail to this site is", "domain": "Mail to this domain is"}
+            reason = f": {one.reason}" if one.reason else ""
+            reply = Reply(451, SUSPENDED, f"{what[one.kind]} suspended{reason}", cause=f"by {one.made_by}")
+            return Closed("suspended", one.until_at, reply, of_user=one.kind == "user")
+        if site.local:
+            return None
+        if site.pace.open and now < site.pace.probe_at:
+            words = f"The site does not take mail now; it said last: {site.pace.cause}"
+            return Closed("broken", site.pace.probe_at, Reply(451, BROKEN, clean(words, 500)))
+        rule = site.rule
+        if rule is not None and rule.per_day and not self._left(site, rule, now):
+            words = f"The {site.warmup.sent} mails that may go to this site today were sent"
+            return Closed("warm-up", pace.next_day(now), Reply(451, ENOUGH, words))
+        return None
+
+    def closed_domains(self, now: float) -> set[str]:
+        """The domains that nothing is to be leased for, as far as their sites are known."""
+        found = self.suspensions.domains()
+        suspended = self.suspensions.names()
+        if suspended:
+            for site in self._sites.values():
+                if not suspended.isdisjoint(site.names):
+                    found |= site.domains
+        for name, site in list(self._shut.items()):
+            if self.closed(site, "", "", now) is not None:
+                found |= site.domains
+            elif not site.pace.open:
+                del self._shut[name]
+        return found
+
+    # --- for operators
+
+    def all(self) -> Sequence[Site]:
+        """By name; those of this machine are none."""
+        return [site for _, site in sorted(self._sites.items()) if not site.local and (site.hosts or site.pace.open)]
+
+    def find(self, name: str) -> Site | None:
+        """By its name, that of one of its hosts, or of a domain."""
+        name = name.lower().removesuffix(".")
+        site = self._sites.get(name) or self._domains.get(name)
+        return site or next((site for site in self._sites.values() if name in site.hosts), None)
+
+
+def _cause(reply: Reply) -> str:
+    return clean(str(reply).replace("\n", " "), pace.CAUSE_MAX)
+
+
+def stored(site: Site | None) -> str:
+    """The text that is kept of a site; "" when nothing needs to be."""
+    if site is None or not (site.pace.open or site.warmup.sent or site.warmup.step):
+        return ""
+    one, warmup = site.pace, site.warmup
+    return json.dumps(
+        {
+            "hosts": site.hosts,
+            "domains": sorted(site.domains)[:DOMAINS_KEPT],
+            "breaker": [one.opened_at, one.probe_at, one.openings, one.blocked, one.seen, one.cause],
+            "warmup": [warmup.day, warmup.sent, warmup.step],
+        }
+    )
+
+
+def restored(row: StoredSite, now: float) -> Site | None:
+    """The site of such a text. What cannot be read is nothing worse than forgotten."""
+    try:
+        data: dict[str, Any] = json.loads(row.data)
+        opened_at, probe_at, openings, blocked, seen, cause = data["breaker"]
+        site = Site(row.name, tuple(data["hosts"]), domains=set(data["domains"]), warmup=Warmup(*data["warmup"]))
+        if opened_at:
+            latest = now + pace.STATED_MAX_S  # should the clock have been wrong
+            site.pace = Pace(
+                1.0, True, False, 0, min(opened_at, now), min(probe_at, latest), openings, blocked, seen, cause
+            )
+    except (ValueError, KeyError, TypeError):
+        return None
+    return site
