@@ -113,10 +113,18 @@ def test_our_domain_without_local_delivery_waits_for_the_operator():
         (Target("discard"), (), Discard()),
         (Target("maildir", path="/m/%u"), (), Maildir("/m/%u")),
         (Target("pipe"), (), Pipe(())),
-        (Target("lmtp", path="/run/l"), (), Remote((Host("", "/run/l", 0),), "lmtp")),
-        (Target("lmtp", "h"), ("127.0.0.1",), Remote((Host("h", "127.0.0.1", 24),), "lmtp")),
-        (Target("smtp", "h", 26), ("10.0.0.1", "::1"), Remote((Host("h", "10.0.0.1", 26, others=("::1",)),))),
-        (Target("smtps", "h", user="u"), ("10.0.0.1",), Remote((Host("h", "10.0.0.1", 465),), "smtps", user="u")),
+        (Target("lmtp", path="/run/l"), (), Remote((Host("", "/run/l", 0),), "lmtp", site="/run/l")),
+        (Target("lmtp", "h"), ("127.0.0.1",), Remote((Host("h", "127.0.0.1", 24),), "lmtp", site="h:24")),
+        (
+            Target("smtp", "h", 26),
+            ("10.0.0.1", "::1"),
+            Remote((Host("h", "10.0.0.1", 26, others=("::1",)),), site="h:26"),
+        ),
+        (
+            Target("smtps", "h", user="u"),
+            ("10.0.0.1",),
+            Remote((Host("h", "10.0.0.1", 465),), "smtps", user="u", site="h:465"),
+        ),
     ],
 )
 def test_targets(target, found, plan):
