@@ -134,6 +134,7 @@ _SURE: tuple[Rule, ...] = (
         "no longer valid", "no longer available", "no longer in use", "no longer accept", "has moved", "user invalid",
         "empfaenger unbekannt", "benutzer unbekannt", "destinatario",
         "destinataire", "adresse d au moins un", "utente sconosciuto", "relais inconnu", "no match for",
+        "unknown e mail", "unknown email",
     )),
     ("size", "", (
         "too large", "too big", "size limit", "exceeds size", "message size", "size exceeds", "size exceeded",

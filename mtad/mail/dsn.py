@@ -202,7 +202,7 @@ def _sentences(recipient: DsnRecipient, age_s: float) -> Iterator[str]:
 
 
 def _technical(recipient: DsnRecipient) -> Iterator[str]:
-    reply = recipient.reply
+    reply = recipient.cause or recipient.reply
     if not reply.code:
         return
     yield f"  <{clean(recipient.address)}>"
@@ -253,7 +253,7 @@ def _recipient_fields(recipient: DsnRecipient, message_id: str, wide: bool) -> I
     yield f"Final-Recipient: {_typed('rfc822', clean(recipient.address), wide)}"
     yield f"Action: {recipient.action}"
     yield f"Status: {_status(recipient)}"
-    reply = recipient.reply
+    reply = recipient.cause or recipient.reply
     if reply.host:
         yield f"Remote-MTA: dns; {clean(reply.host, 200)}"
     if reply.code:

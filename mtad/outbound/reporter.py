@@ -81,7 +81,7 @@ class Reporter:
             due_at=now + WAIT_S if await self._others_at_work(job, now) else now,
             earlier=self._earlier(message.id, now),
         )
-        if made.double and self._too_many(now):
+        if made.double and made.messages and self._too_many(now):
             made = Reports(nobody="the postmaster was told of many already")
         if made.nobody:
             self._events.double_bounce(message.id, made.nobody)

@@ -1,6 +1,9 @@
 # ruff: noqa: E501  (servers write long lines)
 """What servers say in the field, and what it means."""
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -282,3 +285,23 @@ def test_any_text_has_one_class(code: int, status: str, text: str, host: str, st
 def test_long_text_is_read_only_so_far(text: str) -> None:
     assert classify(Reply(550, "5.7.1", text, "mx")) == "policy"
     assert classify(Reply(550, "5.7.1", text[:1000] + " spam", "mx")) == "policy"
+
+
+SUITE = Path(__file__).resolve().parents[3] / "shared" / "suites" / "dsn-expected"
+
+
+@pytest.mark.skipif(not SUITE.exists(), reason="the example reports are not here")
+@pytest.mark.parametrize(
+    ("name", "classes"),
+    [
+        ("multi_address_bounce1.eml", {"unknown-user"}), ("multi_address_bounce2.eml", {"unknown-user"}),
+        ("report_422.eml", {"mailbox-full"}), ("report_530.eml", {"unknown-user"}),
+    ],
+)  # fmt: skip
+def test_what_others_reported(name: str, classes: set[str]) -> None:
+    text = " ".join((SUITE / "multipart_report_emails" / name).read_text("utf-8", "replace").split())
+    codes = re.findall(
+        r"Diagnostic-Code: smtp; (\d{3})[ -](\d\.\d\.\d) (.*?) (?:Last-Attempt|Final-|--)", text, re.IGNORECASE
+    )
+    assert codes
+    assert {classify(Reply(int(code), status, said, "mx", "rcpt")) for code, status, said in codes} == classes

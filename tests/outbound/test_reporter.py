@@ -173,3 +173,79 @@ async def stranger(made: House, ip: str) -> None:
     now, name = made.clock(), made.ids.new()
     message = Message(name, "a@x.test", len(HEAD) + len(BODY), now, now + 1000, From("smtp", ip, 1, "mx.x.test"))
     await made.store.accept(NewMessage(message, (Recipient(name, 1, "b@y.test", "b@y.test", "y.test"),), HEAD, BODY))
+
+
+# Row 20: what was said in parameters and replies is text in the report, and nothing else.
+
+FIELDS = [
+    b"Original-Recipient", b"Final-Recipient", b"Action", b"Status", b"Remote-MTA", b"Diagnostic-Code",
+    b"Last-Attempt-Date", b"Final-Log-ID",
+]  # fmt: skip
+
+
+async def test_row_20_line_ends_in_parameters_and_replies_make_no_fields(tmp_path):
+    from test_scheduler import BODY, HEAD
+
+    from mtad.mail.envelope import Message, NewMessage, Recipient
+
+    evil = "x+0D+0ABcc:+20victim@z.test+0D+0A+0D+0A--+3D_boundary"
+    says = {"RCPT TO:<b@": "550-5.1.1 a\r\n550-5.1.1 type: mda\r\n550 5.1.1 mda: touch /tmp/pwned"}
+    async with serving(Peer(says=says)) as peer, house(tmp_path, routes=to(peer.port)) as made, running(made):
+        now, name = made.clock(), made.ids.new()
+        size = len(HEAD) + len(BODY)
+        message = Message(name, "a@x.test", size, now, now + 1000, From("local"), envid=evil, ret="HDRS")
+        one = Recipient(name, 1, "b@y.test", "b@y.test", "y.test", orcpt=f"rfc822;{evil}")
+        await made.store.accept(NewMessage(message, (one,), HEAD, BODY))
+        made.scheduler.wake()
+        await until(lambda: peer.mails)
+    octets = peer.mails[0].octets
+    status = list(email.message_from_bytes(octets, policy=email.policy.default).iter_parts())[1]
+    about, recipient = status.get_payload()
+    assert sorted(about.keys()) == ["Arrival-Date", "Original-Envelope-Id", "Reporting-MTA"]
+    assert sorted(recipient.keys()) == sorted(name.decode() for name in FIELDS)
+    assert "\\x0d\\x0aBcc: victim@z.test" in recipient["Original-Recipient"]
+    starts = {line.split(b":")[0].lower() for line in octets.split(b"\r\n") if b":" in line}
+    assert not starts & {b"bcc", b"type", b"mda"}
+
+
+# Row 27: a report cannot start a storm, and any reader can read it.
+
+
+async def test_row_27_reports_about_reports_end_with_the_postmaster(tmp_path):
+    """Nobody takes anything: the mail, its report, and the one to the postmaster fail, and then it is quiet."""
+    async with serving(Peer(says={"RCPT": "550 5.1.1 who?"})) as peer:
+        async with house(tmp_path, routes=to(peer.port)) as made, running(made):
+            await made.put(*(f"b{n}@y.test" for n in range(20)))
+            made.scheduler.wake()
+            await until(lambda: any("it was for the postmaster" in line for line in made.lines))
+            rows = await made.rows()
+    assert sorted({row.address for row in rows if not row.address.endswith("@y.test")}) == [
+        "a@x.test", "postmaster@own.test",
+    ]  # fmt: skip
+    assert len(rows) == 22
+    assert {row.state for row in rows} == {State.FAILED}
+    senders = [line for line in peer.commands if line.startswith("MAIL")]
+    assert sum("FROM:<>" in line for line in senders) == 2
+
+
+@pytest.mark.parametrize("body", ["größe\r\n".encode() * 10, b"x" * 5000 + b"\r\n", b"line\r\n" * 40_000])
+async def test_row_27_a_report_is_valid_bounded_and_from_nobody(tmp_path, body):
+    async with serving(Peer(says={"RCPT TO:<b@": "550 5.1.1 caf\u00e9"})) as peer:
+        async with house(tmp_path, routes=to(peer.port)) as made, running(made):
+            await made.put("b@y.test", body=body)
+            made.scheduler.wake()
+            await until(lambda: peer.mails)
+    [mail] = peer.mails
+    assert mail.sender.startswith("MAIL FROM:<>")
+    assert len(mail.octets) < 100_000
+    message = email.message_from_bytes(mail.octets, policy=email.policy.default)
+    assert not message.defects
+    assert message["Auto-Submitted"] == "auto-replied"
+    assert message.get_content_type() == "multipart/report"
+    words, status, returned = message.iter_parts()
+    assert "There is no such mailbox at y.test" in words.get_content()
+    assert status.get_content_type() == "message/delivery-status"
+    whole = returned.get_content_type() == "message/rfc822"
+    assert whole == (len(body) < 1000)
+    assert b"Subject: hi" in mail.octets
+    assert (body in mail.octets) == whole
