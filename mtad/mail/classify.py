@@ -234,11 +234,13 @@ _EXPIRED = "Delivery time expired"
 _BLANK = re.compile(r"[^a-z0-9]+")
 
 
-@lru_cache(maxsize=256)
 def classify(reply: Reply) -> str:
     """The name of the class in CLASSES; "" for a success and for no reply at all."""
-    if reply.ok or not reply.code:
-        return ""
+    return "" if reply.ok or not reply.code else _classified(reply)
+
+
+@lru_cache(maxsize=256)  # a try, its recipient, the log and the report ask one after the other
+def _classified(reply: Reply) -> str:
     _, _, detail = reply.status.partition(".")
     if detail == "4.7" and reply.text.startswith(_EXPIRED):
         return "expired"

@@ -52,8 +52,8 @@ _TABLE = (
     ),
     ErrorClass(
         "suppressed",
-        "Earlier mail of yours to this address came back, so it is not tried any more for a while. Check the address;"
-        " if it is right, ask the operator of this system to lift the stop.",
+        "This system does not send to this address at present: earlier mail of yours to it came back, or its operator"
+        " stopped it. Check the address; if it is right, ask the operator.",
         "`mtactl suppress lookup ADDRESS` shows since when and why, `mtactl suppress remove ADDRESS` lifts it.",
     ),
     # The mailbox and the system behind it.

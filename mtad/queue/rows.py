@@ -86,7 +86,7 @@ def of_reply(reply: Reply | None) -> Row:
 
 def error_of(reply: Reply | None) -> str:
     """The class of the trouble; what succeeds at once costs nothing."""
-    return "" if reply is None or reply.ok else classify(reply)
+    return "" if reply is None else classify(reply)
 
 
 def of_attempt(number: int, attempt: Attempt) -> Row:
