@@ -10,6 +10,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from mtad.mail.classify import classify
@@ -25,6 +26,7 @@ RETURN_MAX = 64 * 1024  # octets of the mail that are given back
 _LINE_MAX = 998  # RFC 5322 2.1.1
 _WIDTH = 72
 _FOLD = 78
+_KEPT = 512  # recipients whose part is kept: a report that grows is built again with each of them
 _STATUS = re.compile(r"([245])\.[0-9]{1,3}\.[0-9]{1,3}")
 _MESSAGE_ID = re.compile(r"<[!-;=?-~]{1,250}>")
 _WIDE = re.compile(r"[^ -~]")
@@ -159,7 +161,7 @@ def _notification(report: DsnInput, wide: bool) -> bytes:
             continue
         lines += [f"{'A mail' if report.double else 'Your mail'} {intro}", ""]
         for recipient in concerned:
-            lines += _in_words(recipient, report)
+            lines += _in_words(recipient, _length(report.now - report.arrived_at))
         if action in _OUTRO and not report.double:
             lines += [*_wrapped(_OUTRO[action]), ""]
     technical = [line for recipient in report.recipients for line in _technical(recipient)]
@@ -176,20 +178,20 @@ def _notification(report: DsnInput, wide: bool) -> bytes:
     return _part(f"text/plain; charset={charset}", "Notification", encoding) + octets
 
 
-def _in_words(recipient: DsnRecipient, report: DsnInput) -> Iterator[str]:
+@lru_cache(maxsize=_KEPT)
+def _in_words(recipient: DsnRecipient, age: str) -> Sequence[str]:
     """The address, and in plain words what happened and what to do."""
     original = recipient.original not in ("", recipient.address)
-    yield f"  <{clean(recipient.address)}>" + (f" (you wrote to <{clean(recipient.original)}>)" if original else "")
-    yield from _indented(" ".join(_sentences(recipient, report.now - report.arrived_at)))
-    yield ""
+    who = f"  <{clean(recipient.address)}>" + (f" (you wrote to <{clean(recipient.original)}>)" if original else "")
+    return who, *_indented(" ".join(_sentences(recipient, age))), ""
 
 
-def _sentences(recipient: DsnRecipient, age_s: float) -> Iterator[str]:
+def _sentences(recipient: DsnRecipient, age: str) -> Iterator[str]:
     reply = recipient.reply
     domain = clean(recipient.address.rpartition("@")[2], 260)
     name = classify(reply) if recipient.action in ("failed", "delayed") else ""
     if name == "expired":
-        yield f"The time for delivery ran out: it was tried for {_length(age_s)}."
+        yield f"The time for delivery ran out: it was tried for {age}."
         name = classify(recipient.cause) if recipient.cause is not None else ""
         reply = recipient.cause or reply
     if name and name != "expired":
@@ -201,17 +203,15 @@ def _sentences(recipient: DsnRecipient, age_s: float) -> Iterator[str]:
         yield f"It will be tried until {date(recipient.will_retry_until)}."
 
 
-def _technical(recipient: DsnRecipient) -> Iterator[str]:
+@lru_cache(maxsize=_KEPT)
+def _technical(recipient: DsnRecipient) -> Sequence[str]:
     reply = recipient.cause or recipient.reply
     if not reply.code:
-        return
-    yield f"  <{clean(recipient.address)}>"
+        return ()
     said = _one_line(reply)
-    yield from _indented(f"{clean(reply.host, 200)} said: {said}" if reply.host else said)
+    words = _indented(f"{clean(reply.host, 200)} said: {said}" if reply.host else said)
     name = classify(reply)
-    if name:
-        yield f"    (class: {name})"
-    yield ""
+    return f"  <{clean(recipient.address)}>", *words, *([f"    (class: {name})"] if name else []), ""
 
 
 def _length(seconds: float) -> str:
@@ -246,7 +246,12 @@ def _status_part(report: DsnInput, wide: bool) -> bytes:
     return _part(kind, "Delivery report", "7bit" if octets.isascii() else "8bit") + octets
 
 
-def _recipient_fields(recipient: DsnRecipient, message_id: str, wide: bool) -> Iterator[str]:
+@lru_cache(maxsize=_KEPT)
+def _recipient_fields(recipient: DsnRecipient, message_id: str, wide: bool) -> Sequence[str]:
+    return tuple(_fields(recipient, message_id, wide))
+
+
+def _fields(recipient: DsnRecipient, message_id: str, wide: bool) -> Iterator[str]:
     kind, semicolon, original = recipient.orcpt.partition(";")
     if semicolon:
         yield f"Original-Recipient: {_typed(clean(kind, 32), _decoded(original), wide)}"
