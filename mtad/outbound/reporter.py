@@ -104,11 +104,15 @@ class Reporter:
 
     async def release(self, job: Job, now: float) -> bool:
         """Let the reports of a message go when nothing else of it is at work. Whether some became due."""
-        if await self._others_at_work(job, now):
+        try:
+            if await self._others_at_work(job, now):
+                return False
+            waiting = self._waiting.pop(job.message.id, {})
+            due = tuple(one.id for one in waiting.values() if one.due_at > now)
+            return bool(due) and await self._store.change(Selector(ids=due), RetryAt(now), now) > 0
+        except StoreError as error:  # they go when their time comes
+            self._events.store_trouble(str(error))
             return False
-        waiting = self._waiting.pop(job.message.id, {})
-        due = tuple(one.id for one in waiting.values() if one.due_at > now)
-        return bool(due) and await self._store.change(Selector(ids=due), RetryAt(now), now) > 0
 
     def _earlier(self, message_id: str, now: float) -> Mapping[Action, Waiting]:
         waiting = self._waiting.get(message_id, {})
@@ -130,9 +134,13 @@ class Reporter:
         if config.delivery.report_strangers == "never" or not message.sender:
             return False
         peer = message.peer
-        result = await spf.check(
-            self._dns, peer.ip, message.sender, peer.helo, self._clock(), config.hostname, VERIFY_S
-        )
+        try:
+            result = await spf.check(
+                self._dns, peer.ip, message.sender, peer.helo, self._clock(), config.hostname, VERIFY_S
+            )
+        except Exception as error:  # noqa: BLE001  (a stranger's name must not keep the mail here for ever)
+            self._events.internal_error("spf", error)
+            return False
         return result.verdict == "pass"
 
     def _too_many(self, now: float) -> bool:
