@@ -20,12 +20,21 @@ SENDER_DOMAIN = "sender.test"
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A server that takes mail on `port`. `sendmail` is the command with its environment; `pid` owns its processes."""
+    """A server that takes mail on `port`. `sendmail` is the command with its environment; `pid` is the one process that
+    does all the work, 0 where there are many."""
 
     name: str
     port: int
     sendmail: tuple[str, ...]
     environ: dict[str, str]
+    pid: int = 0
+
+    def cpu_s(self) -> float:
+        """Processor time of the process until now."""
+        if not self.pid:
+            return 0.0
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
@@ -47,7 +56,7 @@ def mtad(base: Path, sink_port: int, *, held: bool, dkim: bool) -> Iterator[Host
     try:
         process.ready("mtad listens", lambda: answers(port))
         environ = {"MTA_ROOT": str(base), "PATH": os.environ["PATH"]}
-        yield Host("mtad", port, (str(BIN / "mtad-sendmail"),), environ)
+        yield Host("mtad", port, (str(BIN / "mtad-sendmail"),), environ, process.pid)
     finally:
         process.stop()
 
