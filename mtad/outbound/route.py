@@ -45,7 +45,7 @@ class Host:
 
     def at(self, address: str) -> "Host":
         """The same server at this one of its addresses."""
-        return replace(self, address=address, others=())
+        return self if (address, ()) == (self.address, self.others) else replace(self, address=address, others=())
 
     def without(self, address: str) -> "Host | None":
         """What is left of it."""

@@ -166,7 +166,8 @@ class Transport:
     async def _acquire(self, key: Key, remote: Remote, host: Host) -> Connection:
         while True:
             slots = self._slots.get(key) or self._slots.setdefault(key, _Slots())
-            for connection in [one for one in reversed(slots.idle) if one.address in host.addresses]:
+            addresses = host.addresses
+            while connection := next((one for one in reversed(slots.idle) if one.address in addresses), None):
                 slots.idle.remove(connection)
                 self._idle -= 1
                 if connection.usable:
