@@ -10,6 +10,7 @@ sendmail  one mail, from start of the command to its exit
 import os
 import resource
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -152,6 +153,7 @@ def _one(host: Host, mail: Path) -> float:
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # not without ending what was started
     if reason := missing() or next(
         (f"no {name}" for name in ("smtp-source", "smtp-sink", "opendkim") if not program(name)), ""
     ):
