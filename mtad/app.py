@@ -186,6 +186,7 @@ class App:
                     self._every(CERTIFICATES_INTERVAL_S, self._look_at_certificates),
                     self._every(TLS_COUNTS_INTERVAL_S, self._tls_reports.flush),
                     self._every(TLS_CARE_INTERVAL_S, self._care_for_tls),
+                    self._every(TLS_CARE_INTERVAL_S, self._tls_reports.send),
                     self._watchdog(),
                 )
             ]
@@ -373,7 +374,6 @@ class App:
         """What keeps the TLS of others in order, at times that hurry nobody."""
         await self._security.look()
         await self._security.policies.renew()
-        await self._tls_reports.send()
 
     async def _keep_tls_counts(self) -> None:
         await self._security.policies.close()

@@ -19,6 +19,7 @@ from mtad.tls.tlsrpt import Fault, Policy, Result
 
 LATELY_S = 5.0  # the mails of a burst to one domain share an answer
 LATELY_MAX = 1000
+RECORDS_SHOWN, TLSA_SHOWN = 10, 200  # in a report: so many, of so many characters
 
 _NOT_LISTED = "The MX host is not one of those that {} allows"
 _NO_TLSA = "DNS gave no answer on the host's certificate (TLSA)"
@@ -47,7 +48,7 @@ def by_rule(rule: TlsRule, domain: str, host: str) -> Requirement:
 
 def by_dane(domain: str, host: str, base: str, records: Sequence[dane.Tlsa]) -> Requirement:
     """What TLSA records ask of an MX host (RFC 7672 2.2); `base` is where they were found."""
-    report = Policy(domain, "tlsa", tuple(str(record) for record in records[: dane.RECORDS_MAX]), (host,))
+    report = Policy(domain, "tlsa", tuple(str(record)[:TLSA_SHOWN] for record in records[:RECORDS_SHOWN]), (host,))
     good = dane.usable(records)
     if not good:
         why = "DANE, but no TLSA record is of a usable kind"
@@ -63,7 +64,7 @@ def by_policy(known: Known, host: str) -> Requirement:
     if policy.mode == "none":
         return Requirement(why=f"MTA-STS none of {known.domain}", report=Policy(known.domain))
     why = f"MTA-STS {policy.mode} of {known.domain}"
-    report = Policy(known.domain, "sts", mta_sts.lines(policy), policy.mx)
+    report = Policy(known.domain, "sts", mta_sts.lines(policy), policy.mx[: mta_sts.SHOWN_MAX])
     listed = mta_sts.matches(policy.mx, host)
     words = _NOT_LISTED.format(f"the MTA-STS policy of {known.domain}")
     if policy.mode == "enforce":

@@ -4,6 +4,7 @@ Counting is a step of a table in memory, for it happens on the way of the mail; 
 What the reports themselves meet with is not counted: they are mail that asked for delivery in any case.
 """
 
+import asyncio
 import hashlib
 import ssl
 from collections.abc import Callable, Sequence
@@ -30,6 +31,7 @@ from mtad.tls.tlsrpt import Counted, Fault, Report, Tally
 DAY_S = 86400
 SPREAD_S = 4 * 3600  # reports go out within so long after midnight, each domain's at its own time
 GIVEN_UP_DAYS = 3
+AT_ONCE = 8
 MAIL = "mailto:"
 
 
@@ -80,7 +82,7 @@ class TlsReports:
         """What TLS came to on one connection."""
         need = host.tls
         if fault is not None:
-            if fault.cause:
+            if fault.cause and fault is not need.fault:
                 self._events.tls_failed(host.relay, fault.cause)
             if need.level != "may":
                 self._events.tls_policy_failed(host.relay, need.origin, fault.result, fault.words, need.why)
@@ -104,32 +106,40 @@ class TlsReports:
         A crash between report and forgetting repeats the report, under the same id.
         """
         now = self._clock()
-        today = int(now // DAY_S)
+        due = [
+            (day, domain)
+            for day, domain in await self._store.tls_days(int(now // DAY_S))
+            if now >= (day + 1) * DAY_S + crc32(f"{self._config.hostname} {domain}".encode()) % SPREAD_S
+        ]
         sent = 0
-        for day, domain in await self._store.tls_days(today):
-            if now < (day + 1) * DAY_S + crc32(f"{self._config.hostname} {domain}".encode()) % SPREAD_S:
-                continue
-            try:
-                records = await self._resolver.txt(f"_smtp._tls.{domain}")
-            except (NoSuchName, NoData):
-                records = ()
-            except DnsTemporary:
-                if today - day <= GIVEN_UP_DAYS:
-                    continue
-                records = ()
-            targets = tlsrpt.report_targets(records) if self._config.delivery.tls_reports else ()
-            if targets:
-                contact = f"postmaster@{self._config.domains[0]}"
-                counted = await self._store.tls_counted(day, domain)
-                made = tlsrpt.report(domain, day, counted, self._config.hostname, contact)
-                reached = await self._deliver(made, targets)
-                if not reached and today - day <= GIVEN_UP_DAYS:
-                    continue
-                sent += reached
-            await self._store.forget_tls(day, domain)
+        for start in range(0, len(due), AT_ONCE):
+            sent += sum(await asyncio.gather(*(self._report(*one) for one in due[start : start + AT_ONCE])))
         return sent
 
     # --- inside
+
+    async def _report(self, day: int, domain: str) -> bool:
+        """Report and forget, or forget what nobody asks for; what failed stays for the next time."""
+        again = int(self._clock() // DAY_S) - day <= GIVEN_UP_DAYS
+        records: tuple[bytes, ...] = ()
+        try:
+            records = await self._resolver.txt(f"_smtp._tls.{domain}")
+        except (NoSuchName, NoData):
+            pass
+        except DnsTemporary:
+            if again:
+                return False
+        reached = False
+        targets = tlsrpt.report_targets(records) if self._config.delivery.tls_reports else ()
+        if targets:
+            contact = f"postmaster@{self._config.domains[0]}"
+            counted = await self._store.tls_counted(day, domain)
+            made = tlsrpt.report(domain, day, counted, self._config.hostname, contact)
+            reached = await self._deliver(made, targets)
+            if not reached and again:
+                return False
+        await self._store.forget_tls(day, domain)
+        return reached
 
     async def _deliver(self, made: Report, targets: Sequence[str]) -> bool:
         """To every target; whether one of them has it."""

@@ -11,7 +11,8 @@ from typing import Literal, cast
 
 POLICY_MAX_BYTES = 64 * 1024
 MAX_AGE_MAX_S = 31_557_600  # a year (RFC 8461 3.2)
-MX_MAX = 1000  # patterns of one policy
+SHOWN_MAX = 20  # of them in a report
+MX_MAX = 100  # patterns of one policy
 REFRESH_S = 86_400.0  # a policy in use is fetched again after this long, or after half of its life if that is less
 
 Mode = Literal["enforce", "testing", "none"]
@@ -160,6 +161,6 @@ def lines(policy: Policy) -> tuple[str, ...]:
     return (
         "version: STSv1",
         f"mode: {policy.mode}",
-        *(f"mx: {pattern}" for pattern in policy.mx),
+        *(f"mx: {pattern}" for pattern in policy.mx[:SHOWN_MAX]),
         f"max_age: {policy.max_age_s}",
     )

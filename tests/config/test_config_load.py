@@ -463,3 +463,46 @@ def test_routes_by_sender_user_source_and_program(read: Callable[..., Config]) -
 def test_bad_routes_are_named(read: Callable[..., Config], lines: str, key: str) -> None:
     [problem] = problems(read, f'{MINIMAL}[[delivery.route]]\nmatch = "*"\n{lines}\n')
     assert problem.startswith(f"delivery.route[1].{key}: ")
+
+
+def test_rules_of_tls_are_read_whole(read: Callable[..., Config]) -> None:
+    digest = "0123456789abcdef" * 4
+    config = read(
+        MINIMAL
+        + f"""
+        [dns]
+        trust_ad = "yes"
+        [[delivery.tls]]
+        match = "*.Partner.example"
+        mode = "verify"
+        mx = ["*.MX.partner.example", "mx.bücher.example"]
+        [[delivery.tls]]
+        match = "bank.example"
+        mode = "pinned"
+        pins = ["sha256:{digest}", "ASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4mrze8="]
+        """
+    )
+    first, second = config.delivery.tls
+    assert (first.match, first.mode, first.mx) == (
+        "*.partner.example",
+        "verify",
+        ("*.mx.partner.example", "mx.xn--bcher-kva.example"),
+    )
+    assert second.pins == (digest, digest)
+    assert config.dns.trust_ad == "yes"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('[[delivery.tls]]\nmatch="a.example"\nmode="pinned"\n', r"^delivery.tls\[1\].pins: is missing"),
+        ('[[delivery.tls]]\nmatch="a.example"\nmode="may"\npins=["' + "0" * 64 + '"]\n', r"tls\[1\].mode: .*are pins"),
+        ('[[delivery.tls]]\nmatch="a.example"\nmode="pinned"\npins=["00"]\n', r"tls\[1\].pins: .*no SHA-256 digest"),
+        ('[[delivery.tls]]\nmatch="a.example"\n', r"^delivery.tls\[1\].mode: is missing"),
+        ('[[delivery.tls]]\nmatch="a.example"\nmode="may"\nmx=["a.*.example"]\n', r"tls\[1\].mx: "),
+        ('[dns]\ntrust_ad = "always"\n', r"^dns.trust_ad: .*one of: loopback, yes, no"),
+        ('[tls]\nserver_ca = "/nowhere/ca.pem"\n', r"^tls.server_ca: /nowhere/ca.pem cannot be read"),
+    ],
+)
+def test_bad_rules_of_tls(read: Callable[..., Config], text: str, problem: str) -> None:
+    assert any(re.search(problem, one) for one in problems(read, MINIMAL + text))

@@ -4,10 +4,12 @@ the mail, and an attacker sits in between."""
 import hashlib
 import os
 import socket
+import sqlite3
 import ssl
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -189,6 +191,16 @@ def test_each_host_is_held_to_what_its_domain_published(
     assert 'no mail without "MTA-STS enforce of strip.test"' in host.log
     # Policies hold on when the daemon starts again and their server is gone; what waits does not slip through.
     host.stop()
+    with closing(sqlite3.connect(host.root / "data" / "mta.db")) as database:
+        results = dict(database.execute("SELECT domain, result FROM tls_session").fetchall())
+    assert results == results | {
+        "signed.test": "",
+        "sts.test": "",
+        "strip.test": "starttls-not-supported",
+        "evil.test": "validation-failure",
+        "wrong.signed.test": "validation-failure",
+        "lostmx.signed.test": "dnssec-invalid",
+    }
     policies.gone = True
     host.start()
     host.mtactl("queue", "flush", "--to", "x@strip.test", "--yes")
@@ -210,7 +222,7 @@ async def test_a_resolver_is_trusted_when_it_proved_that_it_validates(short_dir:
     unbound = Unbound(short_dir / "unbound", knot.port, all_zones, [good, bad]).start()
 
     def resolver(port: int = unbound.port, trust_ad: str = "loopback") -> Resolver:
-        return Resolver(Dns((Address("127.0.0.1", port),), 2.0, trust_ad), lambda: 0.0)
+        return Resolver(Dns((Address("127.0.0.1", port),), 2.0, trust_ad=trust_ad), lambda: 0.0)
 
     try:
         ours = resolver()
