@@ -170,6 +170,11 @@ class Events:
             + (f", message-id={_value(message.header_id)}" if message.header_id else "")
         )
 
+    def repeated(self, message_id: str, peer: Peer, key: str) -> None:
+        """A program submitted the message a second time, under the key of the first."""
+        self._count("mtad_repeated_total")
+        self._write(f"{message_id}: repeated, client={_host(peer)}, key={_value(key)}")
+
     def attempt(self, message: Message, recipient: Recipient, attempt: Attempt, state: State) -> None:
         """One try of one recipient and the state it left it in."""
         reply = attempt.reply

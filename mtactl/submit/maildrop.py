@@ -24,7 +24,19 @@ def prepare(root: str) -> None:
             continue  # it is there, or `store` will say why it cannot be
 
 
-def store(directory: str, chunks: "Iterable[bytes]") -> None:
+class File:
+    """A file as it lies there: what the id of its message follows from."""
+
+    __slots__ = ("inode", "mtime", "mtime_ns", "name")
+
+    def __init__(self, name: str, found: posix.stat_result) -> None:
+        self.name = name
+        self.inode = found.st_ino
+        self.mtime = found.st_mtime
+        self.mtime_ns = found.st_mtime_ns
+
+
+def store(directory: str, chunks: "Iterable[bytes]") -> File:
     """Write one file, fsync it, name it, fsync the directory. OSError: nothing is left behind."""
     pid, token = posix.getpid(), posix.urandom(8).hex()
     hidden = f"{directory}/.{pid}.{token}.tmp"
@@ -38,6 +50,7 @@ def store(directory: str, chunks: "Iterable[bytes]") -> None:
             if place.st_mode & S_ISGID and posix.fstat(fd).st_gid == place.st_gid:
                 posix.fchmod(fd, 0o640)  # the directory's group is the daemon's: how it may read another user's file
             posix.fsync(fd)
+            file = File(name.rpartition("/")[2], posix.fstat(fd))
         finally:
             posix.close(fd)
         posix.rename(hidden, name)
@@ -51,8 +64,9 @@ def store(directory: str, chunks: "Iterable[bytes]") -> None:
         try:
             posix.unlink(name)
         except FileNotFoundError:
-            return
+            return file
         raise
+    return file
 
 
 def nudge(control: str) -> None:

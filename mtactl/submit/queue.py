@@ -9,6 +9,7 @@ import posix
 import sys
 import time
 
+from mtactl.submit.base import EX_SOFTWARE, EX_TEMPFAIL, EX_UNAVAILABLE, Voice
 from mtactl.submit.options import Options
 
 TYPE_CHECKING = False
@@ -16,9 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
-    from mtactl.sendmail import Places
+    from mtactl.submit.base import Places
 
-EX_UNAVAILABLE, EX_SOFTWARE, EX_TEMPFAIL = 69, 70, 75
 TIMEOUT_S = 60.0
 
 # The columns of Postfix for queue ids of more than ten characters.
@@ -169,8 +169,6 @@ def _offline(mode: str, places: "Places", error: OSError) -> int:
 
 def _converse(path: str) -> int:
     """-bs: SMTP on standard input and output, spoken by the daemon."""
-    import select
-
     link = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     try:
         link.connect(path)
@@ -178,6 +176,17 @@ def _converse(path: str) -> int:
         posix.write(1, b"421 4.3.2 The mail system is down\r\n")
         _say(f"the daemon does not answer at {path} ({error.strerror})")
         return EX_TEMPFAIL
+    try:
+        return _carry(link)
+    except OSError as error:
+        _say(f"the conversation broke off ({error.strerror})")
+        return EX_TEMPFAIL
+
+
+def _carry(link: _socket.socket) -> int:
+    """Octets in both directions, until the daemon closes. OSError."""
+    import select
+
     waiting = [0, link.fileno()]
     while True:
         ready = select.select(waiting, [], [])[0]
@@ -198,7 +207,6 @@ def _converse(path: str) -> int:
 
 def _say(text: str, mode: str = "") -> None:
     """Each line on standard error, in the name of the command that was called."""
-    from mtactl.sendmail import say
-
+    voice = Voice(mode if mode in {"mailq", "newaliases"} else "sendmail")
     for line in text.split("\n"):
-        say(line, mode if mode in {"mailq", "newaliases"} else "sendmail")
+        voice.note(line)

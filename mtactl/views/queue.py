@@ -52,6 +52,13 @@ def _message(row: Row, now: float) -> Iterator[str]:
                 yield "  " + clean(_attempt(attempt), 2000)
 
 
+def _outcome(row: Row, now: float) -> Iterator[str]:
+    yield f"{row['queue_id']} {row['outcome']}"
+    for recipient in row["recipients"]:
+        said = f"  {recipient['delay_reason']}" if recipient["delay_reason"] else ""
+        yield clean(f"  {recipient['state']:<8}  {recipient['address']}{said}", 2000)
+
+
 def _uid(row: Row) -> str:
     return "" if row["uid"] is None else f"uid={row['uid']}"
 
@@ -121,4 +128,5 @@ VIEWS: Mapping[str, View] = {
     "queue.retry": _changing("rescheduled"),
     "queue.purge": _changing("purged"),
     "queue.restore": _changing("restored"),
+    "queue.wait": View(card=_outcome),
 }

@@ -20,9 +20,11 @@ ERRORS: Mapping[str, int] = {
     "NotFound": 1,
     "Usage": 64,
     "BadData": 65,
+    "Undelivered": 69,
     "Internal": 70,
     "CannotCreate": 73,
     "Busy": 75,
+    "StillWaiting": 75,
     "Denied": 77,
     "BadConfig": 78,
 }

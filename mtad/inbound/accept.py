@@ -18,12 +18,13 @@ from mtad.mail.envelope import Clock, Envelope, Message, NewMessage, Peer, Recip
 from mtad.mail.ident import Ids
 from mtad.mail.reply import LOCAL_ERROR, Refused, Reply
 from mtad.queue import files
-from mtad.queue.store import Selector, Store, StoreError
+from mtad.queue.store import KeyTaken, Selector, Store, StoreError
 
 RECIPIENTS_MAX = 10_000  # of one mail, after aliases
 RECIPIENTS_MAX_HERE = 100_000  # the same for programs of this host, who may have been told 0 already
 
 LOOP = Reply(554, "5.4.6", "Too many hops: this mail is in a loop", stage="final")
+KEY_TAKEN = Reply(554, "5.5.4", "This key was used for a mail with another sender or recipients", stage="final")
 TOO_MANY_TARGETS = Reply(452, "4.5.3", "Too many recipients after aliases", stage="final")
 
 # Programs of this host: they write login names for addresses.
@@ -103,8 +104,7 @@ class Acceptor:
                 self._check_authors(peer, received.head)
             recipients = tuple(self._recipients(envelope, peer, message_id, now))
         except Refused as refused:
-            if isinstance(received.body, str):
-                files.delete(self._config.paths.spool, (message_id,))
+            self._forget(received)
             return refused.reply
         head = await self._head(envelope, peer, received)
         received.digest.update(head)
@@ -131,15 +131,27 @@ class Acceptor:
             tls_optional=not envelope.requiretls and stamps.wants_no_tls(head),
         )
         try:
-            await self._store.accept(NewMessage(message, recipients, head, received.body))
+            stored_id = await self._store.accept(NewMessage(message, recipients, head, received.body, envelope.key))
+        except KeyTaken:
+            self._forget(received)
+            return KEY_TAKEN
         except StoreError as error:
             # A large body stays: perhaps the commit failed after it was done. The sweep deletes what no row names.
             self._events.store_trouble(str(error))
             return (NO_ROOM if error.full else LOCAL_ERROR).because(str(error))
         faults.point("accept.before_reply")
+        if stored_id != message_id:
+            self._forget(received)
+            self._events.repeated(stored_id, peer, envelope.key)
+            return Reply(250, "2.0.0", f"{stored_id} queued already")
         self._wake()
         self._events.accepted(message, recipients)
         return Reply(250, "2.0.0", f"{message_id} queued")
+
+    def _forget(self, received: Received) -> None:
+        """No row will name its body."""
+        if isinstance(received.body, str):
+            files.delete(self._config.paths.spool, (received.id,))
 
     def _check_authors(self, peer: Peer, head: bytes) -> None:
         who = policy.standing(peer, self._trusted)

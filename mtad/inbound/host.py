@@ -75,6 +75,7 @@ class Host:
                 auth=MECHANISMS if user and peer.tls and not peer.user else (),
                 secure=bool(peer.tls),
                 submission=here or user,
+                here=here,
             )
         return offers
 

@@ -22,7 +22,7 @@ from mtad.inbound.conversation import LINE_MAX, Conversation
 from mtad.inbound.server import Inbound
 from mtad.mail.data import TOO_BIG
 from mtad.mail.envelope import Clock, Peer
-from mtad.mail.ident import Ids
+from mtad.mail.ident import Ids, file_seed
 from mtad.mail.replies import peer_reply
 from mtad.mail.reply import Reply
 from mtad.queue.files import sync_directory
@@ -136,7 +136,7 @@ class Maildrop:
 
     def _seeded(self, name: str, found: os.stat_result, what: str) -> Ids:
         """Ids that are the same each time this file is looked at."""
-        seed = f"{name} {found.st_uid} {found.st_ino} {found.st_mtime_ns} {what}"
+        seed = file_seed(name, found.st_uid, found.st_ino, found.st_mtime_ns, what)
         return Ids(lambda: self._written_at(found), random.Random(seed))
 
     async def _report(self, file: BinaryIO, name: str, found: os.stat_result, reply: Reply) -> None:

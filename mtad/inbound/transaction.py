@@ -225,6 +225,7 @@ class Transaction(Verbs):
             mail.by_at,
             mail.by_mode,
             mail.by_trace,
+            mail.key,
         )
 
     async def _commit(self, envelope: Envelope, spool: Spool, ticket: Ticket | None) -> bytes:

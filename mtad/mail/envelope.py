@@ -61,6 +61,7 @@ class Envelope:
     by_at: float = 0.0  # DELIVERBY (RFC 2852): to be delivered by then; 0 with by_mode ""
     by_mode: ByMode = ""
     by_trace: bool = False  # and the sender wants to hear of each hop
+    key: str = ""  # of this submission (XKEY); "" = none
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,7 @@ class NewMessage:
     recipients: tuple[Recipient, ...]
     head: bytes
     body: bytes | str
+    key: str = ""  # of the submission: the same user's second mail with it is not stored
 
 
 @dataclass(frozen=True, slots=True)

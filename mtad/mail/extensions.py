@@ -23,6 +23,7 @@ class Offers:
     auth: tuple[str, ...] = ()  # the mechanisms that may be used now
     secure: bool = False  # TLS is active
     submission: bool = False  # the author's side: a user, or a program of this host
+    here: bool = False  # a program of this host
 
 
 class Extension(NamedTuple):
@@ -66,8 +67,10 @@ EXTENSIONS = (
         "DELIVERBY", ("BY",), offered=lambda offers: offers.submission, value=lambda _offers, _now: str(BY_MIN_S)
     ),
     Extension("STARTTLS", offered=lambda offers: offers.starttls),  # RFC 3207
-    Extension("REQUIRETLS", ("REQUIRETLS",), offered=lambda offers: offers.secure),  # RFC 8689
+    # RFC 8689; what does not leave this host needs no TLS.
+    Extension("REQUIRETLS", ("REQUIRETLS",), offered=lambda offers: offers.secure or offers.here),
     Extension("AUTH", offered=lambda offers: offers.auth, value=lambda offers, _: " ".join(offers.auth)),  # RFC 4954
+    Extension("XKEY", ("XKEY",), offered=lambda offers: offers.here),  # ours: a mail said twice is taken once
 )
 
 

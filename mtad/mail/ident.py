@@ -47,6 +47,11 @@ class Ids:
         return from_int(n)
 
 
+def file_seed(name: str, uid: int, inode: int, mtime_ns: int, what: str) -> str:
+    """The seed of the id of the mail in a file of the maildrop: the same each time, for whoever looks at that file."""
+    return f"{name} {uid} {inode} {mtime_ns} {what}"
+
+
 def from_int(n: int) -> str:
     """The id of a number. ValueError unless 0 <= n < 2**60."""
     if not 0 <= n < _END:

@@ -1,8 +1,8 @@
 """The parameters of MAIL and RCPT, and xtext.
 
 RFC 5321 4.1.2 (grammar), 1870 (SIZE), 6152 and 3030 (BODY), 6531 (SMTPUTF8), 3461 (RET, ENVID, NOTIFY, ORCPT),
-4954 (AUTH), 8689 (REQUIRETLS), 6710 (MT-PRIORITY), 4865 (HOLDFOR, HOLDUNTIL), 2852 (BY). Keywords compare in upper
-case; values keep their own case.
+4954 (AUTH), 8689 (REQUIRETLS), 6710 (MT-PRIORITY), 4865 (HOLDFOR, HOLDUNTIL), 2852 (BY), and XKEY, which is ours.
+Keywords compare in upper case; values keep their own case.
 """
 
 import re
@@ -17,6 +17,7 @@ from mtad.mail.reply import Refused, Reply
 
 ENVID_MAX = 100  # RFC 3461 4.4
 ORCPT_MAX = 500  # RFC 3461 4.2
+KEY_MAX = 200
 
 _KEYWORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 _VALUE = re.compile(r"[!-<>-~\u00a0-\ud7ff\ue000-\U0010ffff]+")  # RFC 6531 3.3 adds the non-ASCII
@@ -52,6 +53,7 @@ class MailParams:
     by_at: float = 0.0
     by_mode: ByMode = ""
     by_trace: bool = False
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +181,12 @@ def _auth(value: str, _offers: Offers, _now: float) -> Fields:
     return {"auth": plain}
 
 
+def _key(value: str, _offers: Offers, _now: float) -> Fields:
+    if not value or len(value) > 3 * KEY_MAX or not _is_printable_xtext(value):
+        raise _malformed("XKEY is malformed")
+    return {"key": xtext_decode(value)}
+
+
 def _flag(keyword: str) -> "_MailParam":
     def parse(value: str, _offers: Offers, _now: float) -> Fields:
         if value:
@@ -240,6 +248,7 @@ _MAIL: dict[str, _MailParam] = {
     "RET": _ret,
     "SIZE": _size,
     "SMTPUTF8": _flag("SMTPUTF8"),
+    "XKEY": _key,
 }
 
 

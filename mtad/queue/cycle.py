@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from mtad.mail import ident
 from mtad.mail.envelope import Clock, Job, Message, NewMessage, Recipient, State
-from mtad.queue import bulk, people, rows
+from mtad.queue import bulk, keys, people, rows
 from mtad.queue.rows import MESSAGE, RECIPIENT, Row
 from mtad.queue.store import Merge, Settlement
 
@@ -170,7 +170,14 @@ class Cycle:
         self._domains = 0  # how many the last search from domain to domain met
         self._recent: OrderedDict[int, Message] = OrderedDict()  # what most leases ask for, so that it is not read back
 
-    def accept(self, new: Sequence[NewMessage]) -> Sequence[None]:
+    def accept(self, new: Sequence[NewMessage]) -> Sequence[str]:
+        """The id under which each is stored: its own, or of the first that came with its key."""
+        ids = [item.message.id for item in new]
+        if any(item.key for item in new):
+            ids = keys.claim(self._connection, new)
+            new = [item for item, stored_id in zip(new, ids, strict=True) if stored_id == item.message.id]
+            if not new:
+                return ids
         messages: list[Row] = []
         recipients: list[Row] = []
         bodies: list[Row] = []
@@ -190,7 +197,7 @@ class Cycle:
             people.record(self._connection, users)
         while len(self._recent) > _RECENT_MAX:
             self._recent.popitem(last=False)
-        return [None] * len(new)
+        return ids
 
     def lease(self, want: Lease) -> Sequence[Job]:
         return self._leased(self._due(want), want.until)

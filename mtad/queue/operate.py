@@ -7,7 +7,7 @@ from typing import assert_never
 
 from mtad.mail import ident
 from mtad.mail.envelope import Attempt, Message, State
-from mtad.queue import bulk, groups, rows, selector
+from mtad.queue import bulk, groups, keys, rows, selector
 from mtad.queue.cycle import COUNT_DUE, NEXT_DUE, finish
 from mtad.queue.rows import MESSAGE, MESSAGE_WIDTH, RECIPIENT
 from mtad.queue.store import Change, Group, GroupBy, Hold, Release, Restore, RetryAt, Row, Selector, Stats, Trash
@@ -216,6 +216,7 @@ class Operate:
             if number not in closed
         ]
         bulk.by_keys(self._connection, "DELETE FROM message WHERE id IN ({keys})", old)
+        keys.sweep(self._connection, ask.now, ask.limit)
         return len(old), {ident.from_int(number): is_file for number, is_file in closed.items()}
 
     def without_row(self, message_ids: Sequence[str]) -> Sequence[str]:

@@ -5,12 +5,13 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mtad import faults
 from mtad.config import Paths
 from mtad.mail.envelope import Attempt, Clock, Content, Job, NewMessage
-from mtad.queue import database, files
+from mtad.queue import database, files, keys
 from mtad.queue.blocks import BlockRows
 from mtad.queue.contents import Contents
 from mtad.queue.cycle import Cycle, Lease, LeaseOld
@@ -139,12 +140,15 @@ class SqliteStore:
         self._delete_suppression = Work("delete_suppression", one_by_one(suppressions.delete))
         self._count_bounce = Work("count_bounce", one_by_one(suppressions.count))
         self._sweep_suppressions = Work("sweep_suppressions", one_by_one(suppressions.sweep))
+        self._keyed = Work("keyed", one_by_one(partial(keys.owner, connection)), Phase.READ)
         self._backup = Work("backup", one_by_one(self._copy_database), Phase.LONG)
 
-    async def accept(self, new: NewMessage) -> None:
+    async def accept(self, new: NewMessage) -> str:
         self._check_file(new)
-        await self._writer.do(self._accept, new, _size(new))
-        self._remember(new)
+        stored_id = await self._writer.do(self._accept, new, _size(new))
+        if stored_id == new.message.id:
+            self._remember(new)
+        return stored_id
 
     async def lease(self, now: float, until: float, limit: int, skip: frozenset[str] = frozenset()) -> Sequence[Job]:
         jobs = await self._writer.do(self._lease, Lease(now, until, limit, skip))
@@ -225,6 +229,9 @@ class SqliteStore:
 
     async def select(self, what: Selector, now: float, after: str = "", limit: int = 1000) -> Sequence[Row]:
         return await self._writer.do(self._select, Select(what, now, after, limit))
+
+    async def keyed(self, uid: int, key: str) -> str:
+        return await self._writer.do(self._keyed, (uid, key))
 
     async def change(self, what: Selector, change: Change, now: float, limit: int = 0) -> int:
         self._changing += 1

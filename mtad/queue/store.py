@@ -23,6 +23,14 @@ class StoreLocked(StoreError):  # noqa: N818  (the state it is in)
     """Somebody else owns the data; the text says who."""
 
 
+class KeyTaken(ValueError):  # noqa: N818  (what it is)
+    """The submission's key belongs to a mail with another sender or other recipients. Nothing was stored."""
+
+
+KEY_S = 3 * 86400.0
+"""How long the key of a submission is remembered."""
+
+
 @dataclass(frozen=True, slots=True)
 class Selector:
     """Which recipients an operation means. All given conditions must hold; an empty one is refused unless `all`.
@@ -195,8 +203,11 @@ class SiteStore(Protocol):
 
 
 class Store(Protocol):
-    async def accept(self, new: NewMessage) -> None:
-        """Store message, recipients and body. On return it is on stable storage; only now may anyone say 250."""
+    async def accept(self, new: NewMessage) -> str:
+        """Store message, recipients and body. On return it is on stable storage; only now may anyone say 250.
+
+        The id it is stored under: its own, or that of the mail that the same uid stored with the same key within KEY_S
+        for the same sender and recipients; then nothing more was stored. Raises KeyTaken when those differ."""
 
     async def lease(self, now: float, until: float, limit: int, skip: frozenset[str] = frozenset()) -> Sequence[Job]:
         """Take up to `limit` due recipients, oldest due first, none of a domain in `skip`, as jobs of one message and
@@ -230,6 +241,9 @@ class Store(Protocol):
     async def select(self, what: Selector, now: float, after: str = "", limit: int = 1000) -> Sequence[Row]:
         """Selected recipients ordered by id, at most `limit`, those after recipient id `after`.
         Without `states`: the open ones (READY, LEASED, HELD)."""
+
+    async def keyed(self, uid: int, key: str) -> str:
+        """The id of the mail that this uid stored with this key, "" when none is remembered."""
 
     async def change(self, what: Selector, change: Change, now: float, limit: int = 0) -> int:
         """Apply to all selected recipients whose state allows it, in one transaction. How many it changed."""

@@ -108,7 +108,11 @@ def test_the_vocabulary_is_the_promised_one() -> None:
 
 
 def test_who_may() -> None:
-    assert {op.name for op in OPERATIONS if op.access is Access.ANYONE} == {"queue.mailq", "maildrop.drain"}
+    assert {op.name for op in OPERATIONS if op.access is Access.ANYONE} == {
+        "queue.mailq",
+        "queue.wait",
+        "maildrop.drain",
+    }
     assert all(op.access is Access.ADMIN for op in OPERATIONS if op.effect is Effect.DESTROY)
 
 

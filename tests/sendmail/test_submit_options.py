@@ -75,8 +75,7 @@ def test_options(words: list[str], wanted: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ["-bt"],
-        ["-bv", "x"],
+        ["-bZ"],
         ["-bd"],
         ["-bx"],
         ["-f"],
@@ -94,7 +93,7 @@ def test_usage(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["-Nbad", "x"], ["-Rx", "x"], ["-V", "a" * 101, "x"], ["-Nnever,delay", "x"], ["-d0.1", "x"]]
+    "words", [["-Nbad", "x"], ["-Rx", "x"], ["-V", "a" * 101, "x"], ["-Nnever,delay", "x"], ["-Z0.1", "x"]]
 )
 def test_a_bad_value_is_warned_about_and_ignored(words: list[str]) -> None:
     options = read(*words)

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from mtad.control.admin import Handler
-from mtad.control.handlers import backup, blocks, daemon, dkim, explain, queue, sessions, suppress, tls, users
+from mtad.control.handlers import backup, blocks, daemon, dkim, explain, queue, sessions, submit, suppress, tls, users
 
-_MODULES = (backup, blocks, daemon, dkim, explain, queue, sessions, suppress, tls, users)
+_MODULES = (backup, blocks, daemon, dkim, explain, queue, sessions, submit, suppress, tls, users)
 
 HANDLERS: Mapping[str, Handler] = {name: handler for module in _MODULES for name, handler in module.HANDLERS.items()}
 """Name of the operation -> its handler."""

@@ -76,6 +76,22 @@ OPERATIONS: tuple[Operation, ...] = (
         examples=("mtactl queue show 3kf9x2m7q0w1", "mtactl queue show 3kf9x --json"),
         stream=True,
     ),
+    Operation(
+        "queue.wait",
+        "Wait for the outcome of a message",
+        (
+            Param("id", "id", "Queue id, as a receipt of sendmail names it.", positional=True),
+            Param("key", "text", "The idempotency key it was submitted with by the same user, in place of the id."),
+            Param("timeout", "duration", "Wait at most that long: 2m, at most 1h; 30s when it is not given."),
+        ),
+        (*_MESSAGE, ("outcome", "string")),
+        Access.ANYONE,
+        help="Waits until every recipient has an outcome, and prints it. Exits with 0 when all got the mail, with 69"
+        " when somebody will not get it, with 75 when it is still in the queue at the end of the time. Who is no"
+        " operator may ask about mail that the same user submitted on this host.",
+        examples=("mtactl queue wait 3kf9x2m7q0w1", "mtactl queue wait --key order-4711 --timeout 2m --json"),
+        stream=True,
+    ),
     _queue(
         "flush",
         "Try deferred mail now",
