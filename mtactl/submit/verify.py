@@ -63,10 +63,13 @@ def _ask(link: Link, addresses: "list[str]") -> "list[tuple[int, str]]":
 
 
 def _targets(places: Places, address: str) -> "list[str]":
-    """Where an alias leads, for those who may know; [] where the daemon does not say."""
+    """Where mail for it goes, for those who may know; [] where the daemon does not say."""
     try:
-        for row in call(places.control, "AliasExpand", {"address": address}):
-            return [str(target) for target in row.get("targets", ())]
-    except (CallError, OSError):
-        pass
-    return []
+        return [
+            str(target)
+            for row in call(places.control, "Explain", {"address": address})
+            for way in row["ways"]
+            for target in way["addresses"]
+        ]
+    except (CallError, OSError, KeyError):
+        return []

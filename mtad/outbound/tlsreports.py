@@ -36,7 +36,7 @@ MAIL = "mailto:"
 
 
 class ReportStore(Protocol):
-    async def accept(self, new: NewMessage) -> None: ...
+    async def accept(self, new: NewMessage) -> str: ...
 
     async def count_tls(self, counted: Sequence[Counted]) -> None:
         """Add to what is counted. Durable."""

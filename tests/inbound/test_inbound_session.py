@@ -60,12 +60,12 @@ class SlowStore:
         self.gate = asyncio.Event()
         self.fault: Exception | None = None
 
-    async def accept(self, new: NewMessage) -> None:
+    async def accept(self, new: NewMessage) -> str:
         self.begun.set()
         await self.gate.wait()
         if self.fault is not None:
             raise self.fault
-        await self.store.accept(new)
+        return await self.store.accept(new)
 
 
 @pytest.fixture

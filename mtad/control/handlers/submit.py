@@ -1,17 +1,13 @@
-"""What programs of this host ask: the outcome of a message, and where mail for an address goes."""
+"""What programs of this host ask about the mail that they submitted."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from itertools import chain
 
-from mtad.accounts.aliases import load_aliases
-from mtad.accounts.directory import Directory
 from mtad.control.admin import Admin, Args, Failed, Handler, Row
 from mtad.control.handlers import queue, rows
 from mtad.control.operation import Access
-from mtad.mail import address as addresses
 from mtad.mail.envelope import Recipient, State
-from mtad.mail.reply import Refused
 from mtad.queue.store import Row as QueueRow
 from mtad.queue.store import Selector
 
@@ -78,20 +74,4 @@ def _names(recipients: Sequence[Recipient]) -> str:
     return name if len(recipients) == 1 else f"{name} and {len(recipients) - 1} more"
 
 
-async def alias_expand(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
-    given = args["address"]
-    try:
-        address = addresses.parse(given if "@" in given else f"{given}@{admin.config.domains[0]}", utf8=True)
-    except addresses.AddressError as error:
-        raise Failed("Usage", f"address: {given[:60]!a} is no address: {error}") from None
-    aliases, _ = await asyncio.to_thread(load_aliases, admin.config.local.aliases)
-    try:
-        targets = Directory(admin.config, admin.users, aliases).expand(address)
-    except Refused as refused:
-        raise Failed("BadData", str(refused.reply)) from None
-    if not targets:
-        raise Failed("NotFound", f"nobody here is {address}")
-    yield {"address": address, "targets": list(targets)}
-
-
-HANDLERS: Mapping[str, Handler] = {"queue.wait": queue_wait, "alias.expand": alias_expand}
+HANDLERS: Mapping[str, Handler] = {"queue.wait": queue_wait}

@@ -1,6 +1,6 @@
 """The daemon itself: how it is, its settings, aliases and maildrop."""
 
-from mtad.control.operation import Access, Effect, Operation, Param
+from mtad.control.operation import Access, Effect, Operation
 
 GROUPS = {
     "alias": "Aliases",
@@ -57,16 +57,6 @@ OPERATIONS: tuple[Operation, ...] = (
         help="What newaliases does: reads the alias files; without a problem they are in use at once, otherwise every"
         " problem is printed (65) and the old ones stay.",
         examples=("mtactl alias check", "newaliases"),
-    ),
-    Operation(
-        "alias.expand",
-        "Show where mail for an address goes",
-        (Param("address", "text", "An address, or a name of the first domain.", required=True, positional=True),),
-        (("address", "string"), ("targets", "[]string")),
-        Access.OPERATOR,
-        help="Follows the aliases to mailboxes of ours and addresses elsewhere. Exits with 1 when nobody here has that"
-        " address. `sendmail -bv` asks it too.",
-        examples=("mtactl alias expand root", "mtactl alias expand sales@example.test --json"),
     ),
     Operation(
         "maildrop.drain",
