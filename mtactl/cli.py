@@ -123,6 +123,11 @@ class Verb(click.Command):
 def tree() -> Tree:
     """The whole of mtactl. Only what the first word names is loaded; all of it for the help."""
     words: Words = {word: (partial(_summary, word), partial(_command, word)) for word in INDEX}
+    for group, verb, summary, about, build in (
+        ("sendmail", "explain", "What sendmail makes of its arguments", "How sendmail is understood", "explain"),
+        ("install", "sendmail", "Make sendmail, mailq and newaliases ours", "Take mtad into use", "install"),
+    ):
+        words[group] = (about, partial(Tree, group, {verb: (summary, _local(build, "programs"))}, help=f"{about}."))
     words["init"] = ("Write a first configuration", _local("init"))
     words["completion"] = ("Print the completion script of a shell", _local("completion"))
     return Tree(
@@ -162,11 +167,11 @@ def _command(word: str) -> click.Command:
     return Tree(word, groups[word], help=f"{table.GROUPS[word]}.")
 
 
-def _local(name: str) -> Callable[[], click.Command]:
+def _local(name: str, module: str = "commands") -> Callable[[], click.Command]:
     def build() -> click.Command:
-        from mtactl import commands
+        from importlib import import_module
 
-        command: click.Command = getattr(commands, name)()
+        command: click.Command = getattr(import_module(f"mtactl.{module}"), name)()
         return command
 
     return build
