@@ -44,10 +44,8 @@ def _way(row: Row, way: Row, now: float, width: int) -> Iterator[str]:
     whom = way["addresses"][0] if many == 1 else f"{many} addresses"
     yield clean(f"{way['domain']} ({whom})")
     if way["sender_why"]:
-        yield from _line("sender", way["sender"], width)
-        yield from _line("", way["sender_why"], width)
-    yield from _line("route", f"{way['route']}", width)
-    yield from _line("", way["route_why"], width)
+        yield from _line("sender", f"{way['sender']} ({way['sender_why']})", width)
+    yield from _line("route", f"{way['route']} ({way['route_why']})", width)
     for server in way["servers"]:
         yield from _server(server, width)
     for out in way["left_out"]:
@@ -76,7 +74,7 @@ _TLS = {
     "encrypt": "required",
     "verify": "required, with a certificate for its name",
     "pinned": "required, with a key that is pinned",
-    "dane": "required, with a certificate that DNS names (DANE)",
+    "dane": "required, with a certificate that DNS names",
 }
 
 

@@ -160,7 +160,7 @@ def _way(
     result, verdict = _result(plan, members, unknown, pace)
     sender_why = ""
     if written != sender:
-        sender_why = f"{sender} is not ours, so {domain} might refuse it from us (SRS)"
+        sender_why = f"SRS: {sender} is not ours"
     return Way(
         domain,
         tuple(members),
@@ -184,11 +184,12 @@ def _route(config: Config, trace: Trace, domain: str) -> tuple[str, str]:
             return "local.deliver", "is not set, and no [[delivery.route]] matches"
         if domain.startswith("["):
             return "by address", "no [[delivery.route]] matches"
-        return "by MX", "no [[delivery.route]] matches"
+        by = "its own address, as it has no MX" if isinstance(trace.mx, NoData) else "by MX"
+        return by, "no [[delivery.route]] matches"
     number = next((n for n, one in enumerate(config.delivery.routes, 1) if one is rule), 0)
     if not number:
-        return f"local.deliver: {words(rule.to, rule)}", f"{domain} is ours, and no [[delivery.route]] matches"
-    return f"route {number}: {words(rule.to, rule)}", f"[[delivery.route]] {number} matches: {_conditions(rule)}"
+        return words(rule.to, rule), "local.deliver; no [[delivery.route]] matches"
+    return words(rule.to, rule), f"[[delivery.route]] {number}: {_conditions(rule)}"
 
 
 def _conditions(rule: RouteRule) -> str:
@@ -249,8 +250,6 @@ def _left_out(config: Config, trace: Trace) -> list[LeftOut]:
                 out.append(LeftOut(f"mx {rank} {name}", why))
             elif trace.names and name not in trace.names:
                 out.append(LeftOut(f"mx {rank} {name}", f"only the first {route.NAMES_MAX} hosts are looked at"))
-    elif isinstance(mx, NoData) and trace.names:
-        out.append(LeftOut("no MX record", "so the domain's own address counts (implicit MX)"))
     hosts = trace.plan.hosts if isinstance(trace.plan, Remote) else ()
     used = {(host.name, one) for host in hosts for one in host.addresses}
     for name in trace.names:
@@ -292,16 +291,16 @@ def _result(plan: Plan, members: Sequence[str], unknown: Sequence[str], pace: Se
             if isinstance(path, Reply):
                 return f"would be returned to its sender: {path}", "never"
             more = f" and {len(members) - 1} more" if len(members) > 1 else ""
-            result = f"would be delivered to the maildir {path}{more}"
+            result = f"to the maildir {path}{more}"
         case Pipe(command):
-            result = f"would be delivered to the program {command[0]}"
+            result = f"to the program {command[0]}"
         case Remote():
             usable = [host for host in plan.hosts if host.tls.refusal is None]
             if not usable:
                 return f"would wait: {plan.hosts[0].tls.refusal}", "later"
-            result = f"would be delivered to {usable[0].relay}"
+            result = f"to {usable[0].relay}"
         case never:
             assert_never(never)
     if closed:
         return f"would wait: {closed[0].what}{f' ({closed[0].why})' if closed[0].why else ''}", "later"
-    return f"{result} now", "now"
+    return f"would be delivered now {result}", "now"

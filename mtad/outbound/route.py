@@ -197,17 +197,12 @@ def by_mx(hosts: Sequence[str], found: Mapping[str, Found], config: Config, rule
             if not isinstance(answer, NoData | NoSuchName):
                 temporary = str(answer) or type(answer).__name__
             continue
-        usable = in_order(answer, config, source)
-        unused = unused or len(usable) < len(answer)
-        checked: list[str] = []
-        for address in usable:
-            match left_out(address, config):
-                case "own":
-                    own = True
-                case "private":
-                    private = True
-                case _:
-                    checked.append(address)
+        why = {address: left_out(address, config) for address in answer}
+        own = own or "own" in why.values()
+        private = private or "private" in why.values()
+        allowed = [address for address in answer if not why[address]]
+        checked = in_order(allowed, config, source)
+        unused = unused or len(checked) < len(allowed)
         if checked[:room]:
             good.append(Host(name, checked[0], port, tls, tuple(checked[1:room])))
             room -= len(checked[:room])
