@@ -3,15 +3,15 @@
 The base of `mtad.mail.dialogue.Dialogue`, which adds the transactions.
 """
 
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from enum import Enum, auto
 from typing import Literal, NamedTuple, NoReturn
 
 from mtad.mail.replies import ReplyReader, peer_reply
 from mtad.mail.reply import Reply
+from mtad.mail.sasl import Credentials, Distrusted, Mechanism, choose
 
 TlsPolicy = Literal["no", "may", "must", "on"]
 """no: never ask for it. may: ask when offered, go on in clear when refused. must: end without it. on: it is there."""
@@ -25,15 +25,6 @@ class Want(Enum):
     BODY = auto()  # the octets of the mail, as one BDAT or as DATA with dots stuffed and ended, then `sent()`
     IDLE = auto()  # nothing: `begin()` or `quit()`
     CLOSED = auto()  # the end of the connection
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """For AUTH to a smarthost."""
-
-    user: str
-    password: str = field(repr=False)
-    clear: bool = False  # may they go over a connection without TLS
 
 
 class PeerError(Exception):
@@ -85,7 +76,10 @@ class Opening:
         self._mail_refused = False
         self._dirty = False  # the peer may still hold a half-made transaction
         self._now = "connect"  # the stage of the last reply
-        self._steps: list[bytes] = []  # what AUTH has left to say
+        self.bindings: Mapping[str, bytes] = {}  # channel bindings of the connection, by name (RFC 5929)
+        self._mechanism: Mechanism | None = None  # of AUTH
+        self._challenged = False  # it went beyond its first message
+        self._binding = True  # -PLUS was not refused
 
     # --- first steps
 
@@ -150,25 +144,45 @@ class Opening:
     def _auth(self) -> None:
         if self._credentials is None:
             return
-        offered = self.extensions.get("AUTH", "").upper().replace("=", " ").split()
-        user, password = self._credentials.user.encode(), self._credentials.password.encode()
         if self._tls != "on" and not self._credentials.clear:
             self._close(self._ours(454, "4.7.0", "No TLS: the password is not sent", "auth"))
-        elif "PLAIN" in offered:
-            self._say(Command("auth", b"AUTH PLAIN " + b64encode(b"\0" + user + b"\0" + password) + b"\r\n"))
-        elif "LOGIN" in offered:
-            self._steps = [b64encode(user) + b"\r\n", b64encode(password) + b"\r\n"]
-            self._say(Command("auth", b"AUTH LOGIN\r\n"))
-        else:
+            return
+        offered = self.extensions.get("AUTH", "").upper().replace("=", " ").split()
+        mechanism = choose(offered, self._credentials, self.bindings, binding=self._binding)
+        if mechanism is None:
             self._close(self._ours(454, "4.7.0", "The host offers no AUTH mechanism that we know", "auth"))
+            return
+        self._mechanism = mechanism
+        self._challenged = False
+        first = mechanism.first()
+        initial = b"" if first is None else b" " + b64encode(first)
+        self._say(Command("auth", b"AUTH " + mechanism.name.encode() + initial + b"\r\n"))
 
     def _on_auth(self, code: int, lines: list[bytes]) -> None:
-        if code == 334 and self._steps:
-            self._say(Command("auth", self._steps.pop(0)))
+        mechanism = self._mechanism
+        assert mechanism is not None
+        if code == 334:
+            self._challenged = True
+            try:
+                answer = mechanism.step(_challenge(lines[0]))
+            except Distrusted as error:
+                self._close(self._ours(454, "4.7.0", f"The host is not trusted with the password: {error}", "auth"))
+                return
+            self._say(Command("auth", b64encode(answer) + b"\r\n"))
+        elif code == 235 and not mechanism.complete:
+            words = "The host did not prove that it knows the password"
+            self._close(self._ours(454, "4.7.0", words, "auth"))
+        elif code >= 500 and mechanism.name.endswith("-PLUS") and not self._challenged:
+            self._binding = False  # a kind of channel binding that it does not know
+            self._auth()
         elif code != 235:
             # Ours to mend, so never the end of a mail, whatever the peer's code.
             reply = self._reply(code, lines, "auth")
             self._close(self._ours(454, "4.7.8", f"AUTH failed: {code} {reply.text}", "auth"))
+
+    @property
+    def authenticates(self) -> bool:
+        return self._credentials is not None
 
     # --- endings
 
@@ -217,3 +231,11 @@ class Opening:
 
     def _broken(self, what: str) -> NoReturn:
         raise PeerError(self._ours(451, "4.5.0", f"Protocol error: {what}", self._now))
+
+
+def _challenge(line: bytes) -> bytes:
+    """What a 334 holds; as it is where it is no base64, for LOGIN does not look at it."""
+    try:
+        return b64decode(line.strip(), validate=True)
+    except ValueError:
+        return line

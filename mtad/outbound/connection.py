@@ -14,6 +14,7 @@ from mtad.mail.dialogue import Dialogue
 from mtad.mail.envelope import Content
 from mtad.mail.opening import Want
 from mtad.mail.reply import LOCAL_ERROR, Reply
+from mtad.tls.binding import bindings, exporter
 
 CHUNK = 65536
 BUFFER = 4096
@@ -257,6 +258,8 @@ class Connection(asyncio.BufferedProtocol):
         from ssl import CERT_REQUIRED
 
         tls = self.transport.get_extra_info("ssl_object")
+        if self.dialogue.authenticates:
+            self.dialogue.bindings = bindings(tls.getpeercert(binary_form=True) or b"", exporter(tls))
         cipher = tls.cipher() or ("",)
         verified = "verified" if tls.context.verify_mode == CERT_REQUIRED or step in _CHECKED else "unverified"
         self.tls = f"{tls.version()} {cipher[0]} {verified}"

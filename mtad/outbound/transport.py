@@ -5,6 +5,7 @@ Which TLS a host must show is a part of the Host (`Requirement`), and so of what
 
 import asyncio
 import os
+import secrets
 import ssl
 import time
 from collections import deque
@@ -13,13 +14,15 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
+from mtad.accounts.scram import prepared
 from mtad.config import Config
 from mtad.mail.commands import limit, takes_binary
 from mtad.mail.data import is_text
 from mtad.mail.dialogue import Dialogue
 from mtad.mail.envelope import Clock, Content, Envelope
-from mtad.mail.opening import Credentials, TlsPolicy, Want
+from mtad.mail.opening import TlsPolicy, Want
 from mtad.mail.reply import LOCAL_ERROR, Refused, Reply
+from mtad.mail.sasl import Credentials
 from mtad.outbound.connection import Connection, Timeouts, read_chunk
 from mtad.outbound.dial import SourceError, dial
 from mtad.outbound.route import Host, Remote, listens, loopback
@@ -31,6 +34,7 @@ from mtad.tls.tlsrpt import HANDSHAKE_FAILED, Fault, fault_of
 TRANSACTIONS_MAX = 100  # on one connection
 STALE_MAX = 3  # reused connections that one mail may find dead
 SECRET_MAX = 4096
+NONCE_BYTES = 18
 
 Key = tuple[str, int, Requirement, str, str, tuple[str, ...]]
 """What a connection may be reused for: server, port, the TLS that it needs, scheme, user, where we come from."""
@@ -389,7 +393,8 @@ class Transport:
         except (OSError, ValueError) as error:
             cause = f"{remote.password_file}: {error}"
             raise Refused(Reply(451, "4.3.5", "Local error, please try again later", "", "auth", cause)) from None
-        return Credentials(remote.user, secret, clear=host.port == 0 or loopback(host.address))
+        clear = host.port == 0 or loopback(host.address)
+        return Credentials(remote.user, secret, clear, prepared(secret), secrets.token_urlsafe(NONCE_BYTES))
 
     async def _look(self, content: Content, ask: Callable[[Iterable[bytes]], bool]) -> bool:
         """Ask something of the octets, a large body's in a thread."""
