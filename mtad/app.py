@@ -150,6 +150,7 @@ class App:
             self._sites,
             suppressions=self._suppressions,
             tls_context=self._client_context,
+            keys=self._keys,
         )
         self._blocks = Blocks(store, self._clock)
         await self._blocks.load()

@@ -12,12 +12,14 @@ from typing import Protocol
 from mtad.accounts.directory import Directory
 from mtad.accounts.suppressions import Suppressions, SuppressionStore, key_of
 from mtad.config import Config
+from mtad.dkim.keys import Keys
 from mtad.dns.resolver import Resolver
 from mtad.events import Events
 from mtad.mail.envelope import Attempt, Clock, Job
 from mtad.mail.ident import Ids
 from mtad.mail.reply import LOCAL_ERROR, Reply
 from mtad.outbound.connection import Timeouts
+from mtad.outbound.converted import Converter
 from mtad.outbound.delivery import Delivery, Tried
 from mtad.outbound.lanes import Lanes, Running
 from mtad.outbound.local import Mailboxes
@@ -74,7 +76,9 @@ class Scheduler:
         suppressions: Suppressions | None = None,
         tls_context: Callable[[Mode], ssl.SSLContext] = client_context,
         timeouts: Timeouts | None = None,
+        keys: Keys | None = None,
     ) -> None:
+        """`keys`: what signs a mail anew that must be changed for a host."""
         self._store = store
         self._events = events
         self._clock = clock
@@ -84,7 +88,8 @@ class Scheduler:
         self._security = security
         self._sites = sites
         self._executor = ThreadPoolExecutor(THREADS, "delivery")
-        self._transport = Transport(config, self._executor, tls_context, timeouts, tls_seen, clock)
+        convert = Converter(keys, clock)
+        self._transport = Transport(config, self._executor, tls_context, timeouts, tls_seen, clock, convert)
         self._programs = Programs()
         self._leased: dict[tuple[str, int, int], Running] = {}
         self._lanes = Lanes(sites, clock, self._begin, self._release, self.wake)

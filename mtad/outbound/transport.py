@@ -23,7 +23,9 @@ from mtad.mail.envelope import Clock, Content, Envelope
 from mtad.mail.opening import TlsPolicy, Want
 from mtad.mail.reply import LOCAL_ERROR, Refused, Reply
 from mtad.mail.sasl import Credentials
+from mtad.mail.sevenbit import Impossible
 from mtad.outbound.connection import Connection, Timeouts, read_chunk
+from mtad.outbound.converted import Convert
 from mtad.outbound.dial import SourceError, dial
 from mtad.outbound.route import Host, Remote, listens, loopback
 from mtad.tls.contexts import Mode, TlsError
@@ -82,7 +84,8 @@ class _Slots:
 
 class Transport:
     """All SMTP and LMTP connections of the daemon. `tls_context` gives the context of a mode (may, encrypt, verify);
-    `tls_seen` is told of every handshake, also of one that failed and was done without."""
+    `tls_seen` is told of every handshake, also of one that failed and was done without. `convert` makes a mail 7-bit
+    for hosts that take no other."""
 
     def __init__(
         self,
@@ -92,9 +95,11 @@ class Transport:
         timeouts: Timeouts | None = None,
         tls_seen: TlsSeen = lambda host, ip, fault: None,
         clock: Clock = time.time,
+        convert: Convert | None = None,
     ) -> None:
         self._config = config
         self._most = _most(config)
+        self._convert = convert
         self._executor = executor
         self._tls_context = tls_context
         self._timeouts = timeouts or Timeouts()
@@ -134,6 +139,9 @@ class Transport:
                 text = envelope.body != "BINARYMIME" or (
                     not takes_binary(offers) and await self._look(content, is_text)
                 )
+                if eight_bit and text and self._convert is not None and connection.usable:
+                    envelope, content, size_bytes = await self._seven_bit(envelope, content)
+                    eight_bit = False
                 if connection.usable:
                     dialogue.begin(
                         envelope,
@@ -395,6 +403,19 @@ class Transport:
             raise Refused(Reply(451, "4.3.5", "Local error, please try again later", "", "auth", cause)) from None
         clear = host.port == 0 or loopback(host.address)
         return Credentials(remote.user, secret, clear, prepared(secret), secrets.token_urlsafe(NONCE_BYTES))
+
+    async def _seven_bit(self, envelope: Envelope, content: Content) -> tuple[Envelope, Content, int]:
+        """The same mail for a host that takes no 8-bit content."""
+        assert self._convert is not None
+        loop = asyncio.get_running_loop()
+        try:
+            made = await loop.run_in_executor(self._executor, self._convert, content)
+        except Impossible as why:
+            words = f"The host takes no 8-bit content, and the mail cannot be converted: {why}"
+            raise Refused(Reply(554, "5.6.3", words, stage="mail")) from None
+        except OSError as error:
+            raise Refused(LOCAL_ERROR.because(str(error))) from None
+        return replace(envelope, body="7BIT"), made, len(made.head) + len(made.body)
 
     async def _look(self, content: Content, ask: Callable[[Iterable[bytes]], bool]) -> bool:
         """Ask something of the octets, a large body's in a thread."""

@@ -1,0 +1,68 @@
+"""A stored mail for a host that takes no 8-bit content: converted, and signed anew where its signatures were ours.
+
+A signature of somebody else over what we would change cannot be made again: such a mail is not converted, since a
+receiver would take it for forged.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+from mtad.dkim.canonical import BodyHash
+from mtad.dkim.keys import Keys, SigningKey
+from mtad.dkim.sign import sign_all
+from mtad.mail import headers, sevenbit
+from mtad.mail.envelope import Clock, Content
+from mtad.mail.sevenbit import Impossible
+
+BODY_MAX_BYTES = 8 * 1024 * 1024  # conversion needs several times as much memory
+
+_SIGNATURE = b"dkim-signature"
+_TAG = re.compile(rb"(?:\A|;)\s*([a-z]+)\s*=\s*([^;]*)")
+
+Convert = Callable[[Content], Content]
+"""Blocking; raises Impossible, and OSError when the octets cannot be read."""
+
+
+class Converter:
+    """`keys` are those that sign."""
+
+    def __init__(self, keys: Keys | None, clock: Clock) -> None:
+        self._keys = keys
+        self._clock = clock
+
+    def __call__(self, content: Content) -> Content:
+        """The mail with octets below 128 only."""
+        keys = self._signers(content.head)
+        head, body = sevenbit.convert(content.head, _read(content.body))
+        if keys:
+            head = headers.remove(head, frozenset({_SIGNATURE}))
+            body_hash = BodyHash()
+            body_hash.update(body)
+            head = sign_all(keys, head, body_hash.digest(), int(self._clock())) + head
+        return replace(content, head=head, body=body)
+
+    def _signers(self, head: bytes) -> tuple[SigningKey, ...]:
+        """The keys behind all signatures of the mail. Raises Impossible when we do not hold one of them."""
+        if headers.has(head, b"arc-seal"):
+            raise Impossible("it is sealed by another house (ARC)")
+        found: list[SigningKey] = []
+        for value in headers.values(head, _SIGNATURE):
+            tags = {name: text.strip().lower() for name, text in _TAG.findall(value)}
+            domain, selector = (tags.get(name, b"").decode("ascii", "replace") for name in (b"d", b"s"))
+            held = self._keys.keys(domain) if self._keys is not None else ()
+            key = next((key for key in held if key.selector == selector), None)
+            if key is None:
+                raise Impossible("it is signed by another house (DKIM)")
+            found.append(key)
+        return tuple(dict.fromkeys(found))
+
+
+def _read(body: bytes | str) -> bytes:
+    if isinstance(body, bytes):
+        return body
+    with open(body, "rb") as file:
+        octets = file.read(BODY_MAX_BYTES + 1)
+    if len(octets) > BODY_MAX_BYTES:
+        raise Impossible(f"it is larger than {BODY_MAX_BYTES >> 20} MiB")
+    return octets
