@@ -31,6 +31,7 @@ from mtad.outbound.route import Host, Remote, listens, loopback
 from mtad.tls.contexts import Mode, TlsError
 from mtad.tls.dane import peer_chain
 from mtad.tls.requirement import Requirement, Step
+from mtad.tls.sessions import ResumingContext
 from mtad.tls.tlsrpt import HANDSHAKE_FAILED, Fault, fault_of
 
 TRANSACTIONS_MAX = 100  # on one connection
@@ -51,6 +52,7 @@ _CONTEXTS: dict[Step, Mode] = {
     "pinned": "encrypt",
     "dane": "encrypt",
 }
+_RESUMED = ("may", "encrypt", "verify")  # the others look at the certificates of each handshake
 _NOT_OFFERED = Fault("starttls-not-supported", "The host offers no TLS")
 
 
@@ -105,7 +107,7 @@ class Transport:
         self._timeouts = timeouts or Timeouts()
         self._tls_seen = tls_seen
         self._clock = clock
-        self._contexts: dict[Mode, ssl.SSLContext] = {}
+        self._contexts: dict[Step, ssl.SSLContext] = {}
         self._slots: dict[Key, _Slots] = {}
         self._idle = 0
         self._closing = False
@@ -213,6 +215,7 @@ class Transport:
     def _release(self, key: Key, connection: Connection) -> None:
         """Hand it to who waits, keep it, or end it."""
         slots = self._slots[key]
+        _remember(connection)
         most = limit(connection.dialogue.extensions, "MAILMAX") or TRANSACTIONS_MAX
         if connection.usable and connection.transactions < min(most, TRANSACTIONS_MAX) and not self._closing:
             while slots.waiting:
@@ -268,7 +271,21 @@ class Transport:
         faults: list[Fault] = []
         for step in steps:
             last = step == steps[-1]
-            connection, ready = await self._try(key, remote, host, step, credentials, faults, last=last)
+            context = self._session(step, host)
+            connection, ready = await self._try(
+                key,
+                remote,
+                host,
+                step,
+                credentials,
+                faults,
+                last=last and context is None,
+                resuming=context is not None,
+            )
+            if not ready and context is not None:  # that says nothing of what the host can do
+                context.forget(_server_name(host))
+                host = host.at(connection.address)
+                connection, ready = await self._try(key, remote, host, step, credentials, faults, last=last)
             if ready:
                 return connection
             host = host.at(connection.address)
@@ -284,6 +301,7 @@ class Transport:
         faults: list[Fault],
         *,
         last: bool,
+        resuming: bool = False,
     ) -> tuple[Connection, bool]:
         """One step of those that the host's TLS allows; False: it failed, and there is another one."""
         dialogue = Dialogue(
@@ -299,6 +317,9 @@ class Transport:
             await connection.wait()
             if dialogue.want is Want.STARTTLS:
                 fault = await self._start_tls(connection, host, step)
+                if fault is not None and resuming:
+                    connection.abort()
+                    return connection, False
                 if fault is not None:
                     self._tls_seen(host, connection.local_address(), fault)
                     faults.append(fault)
@@ -381,16 +402,23 @@ class Transport:
         return None
 
     async def _context(self, step: Step) -> ssl.SSLContext:
-        mode = _CONTEXTS[step]
-        context = self._contexts.get(mode)
+        context = self._contexts.get(step)
         if context is None:  # loading the system's CAs takes tens of milliseconds
             loop = asyncio.get_running_loop()
             try:
-                context = await loop.run_in_executor(self._executor, self._tls_context, mode)
+                context = await loop.run_in_executor(self._executor, self._tls_context, _CONTEXTS[step])
             except TlsError as error:
                 raise Refused(Reply(451, "4.3.5", LOCAL_ERROR.text, cause=str(error))) from None
-            self._contexts[mode] = context
+            if isinstance(context, ResumingContext):
+                context.resumes = step in _RESUMED
+            self._contexts[step] = context
         return context
+
+    def _session(self, step: Step, host: Host) -> ResumingContext | None:
+        """The context that knows a session of this host, which the host may have forgotten."""
+        context = self._contexts.get(step)
+        known = isinstance(context, ResumingContext) and context.knows(_server_name(host))
+        return context if known else None  # type: ignore[return-value]
 
     async def _credentials(self, remote: Remote, host: Host) -> Credentials | None:
         if not remote.user:
@@ -449,6 +477,15 @@ def _lacks_tls(dialogue: Dialogue, remote: Remote, host: Host) -> bool:
     if host.port == 0 or remote.scheme == "smtps":
         return False
     return dialogue.want is Want.IDLE or (dialogue.failure is not None and dialogue.failure.stage == "starttls")
+
+
+def _remember(connection: Connection) -> None:
+    """The TLS session of a connection that served its first mail."""
+    if connection.transactions != 1 or not connection.tls or connection.ended:
+        return
+    tls = connection.transport.get_extra_info("ssl_object")
+    if tls is not None and isinstance(tls.context, ResumingContext):
+        tls.context.remember(tls)
 
 
 def _server_name(host: Host) -> str:

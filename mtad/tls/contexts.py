@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from mtad.config import Tls
 from mtad.tls.certificates import Certificate, choose, index, read
+from mtad.tls.sessions import ResumingContext
 
 Mode = Literal["may", "encrypt", "verify"]
 
@@ -84,7 +85,7 @@ def client_context(mode: Mode, *, ca_file: str = "") -> ssl.SSLContext:
     """The context towards a server. "verify": the chain and the name must be right (`ca_file` beside the system's
     authorities); "may" and "encrypt": any certificate will do, for without DANE or MTA-STS none could be expected
     (RFC 7435). Raises TlsError when `ca_file` cannot be used."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = ResumingContext(ssl.PROTOCOL_TLS_CLIENT)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     if mode == "verify":
         context.minimum_version = ssl.TLSVersion.TLSv1_2
