@@ -101,12 +101,12 @@ class Transport:
     ) -> None:
         self._config = config
         self._most = _most(config)
-        self._convert = convert
         self._executor = executor
         self._tls_context = tls_context
         self._timeouts = timeouts or Timeouts()
         self._tls_seen = tls_seen
         self._clock = clock
+        self._convert = convert
         self._contexts: dict[Step, ssl.SSLContext] = {}
         self._slots: dict[Key, _Slots] = {}
         self._idle = 0
