@@ -45,6 +45,9 @@ class _Stopped:
     def security(self) -> None:
         return None
 
+    def outlook(self) -> Any:
+        return lambda domain, user, plan: ()
+
     def certificates(self) -> Sequence[Any]:
         return ()
 

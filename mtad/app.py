@@ -39,6 +39,8 @@ from mtad.inbound.guard import Guard, Usage
 from mtad.inbound.maildrop import Maildrop
 from mtad.inbound.server import Inbound, SessionInfo
 from mtad.mail.ident import Ids
+from mtad.outbound.explain import Outlook
+from mtad.outbound.outlook import outlook
 from mtad.outbound.policies import Policies
 from mtad.outbound.scheduler import Scheduler
 from mtad.outbound.security import Security
@@ -321,6 +323,9 @@ class App:
             self._events.config_reloaded()
             service.notify(f"READY=1\nSTATUS=serving {config.hostname}")
             return notes
+
+    def outlook(self) -> Outlook:
+        return outlook(self._sites, self._clock)
 
     def security(self) -> Security:
         return self._security

@@ -18,6 +18,7 @@ from mtad.tls.certificates import Certificate
 if TYPE_CHECKING:
     from mtad.inbound.guard import Usage
     from mtad.inbound.server import SessionInfo
+    from mtad.outbound.explain import Outlook
     from mtad.outbound.security import Security
 
 Row = dict[str, Any]
@@ -42,6 +43,9 @@ class App(Protocol):
 
     def security(self) -> "Security | None":
         """What decides on TLS outwards; None without a daemon."""
+
+    def outlook(self) -> "Outlook":
+        """How sites are paced now; without a daemon nothing is known of it."""
 
     def certificates(self) -> Sequence[Certificate]:
         """Those in use, the default first."""

@@ -43,18 +43,17 @@ class Converter:
         return replace(content, head=head, body=body)
 
     def _signers(self, head: bytes) -> tuple[SigningKey, ...]:
-        """The keys behind all signatures of the mail. Raises Impossible when we do not hold one of them."""
+        """The keys that sign now for the domains of all its signatures; those of then may be retired. Raises Impossible
+        for a domain that is not ours to sign for."""
         if headers.has(head, b"arc-seal"):
             raise Impossible("it is sealed by another house (ARC)")
         found: list[SigningKey] = []
         for value in headers.values(head, _SIGNATURE):
             tags = {name: text.strip().lower() for name, text in _TAG.findall(value)}
-            domain, selector = (tags.get(name, b"").decode("ascii", "replace") for name in (b"d", b"s"))
-            held = self._keys.keys(domain) if self._keys is not None else ()
-            key = next((key for key in held if key.selector == selector), None)
-            if key is None:
+            keys = self._keys.keys(tags.get(b"d", b"").decode("ascii", "replace")) if self._keys is not None else ()
+            if not keys:
                 raise Impossible("it is signed by another house (DKIM)")
-            found.append(key)
+            found += keys
         return tuple(dict.fromkeys(found))
 
 

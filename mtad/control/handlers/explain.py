@@ -52,7 +52,7 @@ async def explain(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
         await security.look()
     try:
         planner = Planner(config, resolver, security, random.Random())
-        found = await plans.explain(config, directory, planner, lambda *_: (), address, sender, user)
+        found = await plans.explain(config, directory, planner, admin.app.outlook(), address, sender, user)
     finally:
         if policies is not None:
             await policies.close()

@@ -1,0 +1,34 @@
+"""How the site of a plan is paced now, in words, for an operator who asks."""
+
+from collections.abc import Sequence
+
+from mtad.mail.envelope import Clock
+from mtad.outbound.explain import Outlook, Pace
+from mtad.outbound.route import Plan, Remote
+from mtad.outbound.sites import Site, Sites
+
+
+def outlook(sites: Sites, clock: Clock) -> Outlook:
+    def of(domain: str, user: str, plan: Plan) -> Sequence[Pace]:
+        now = clock()
+        if not isinstance(plan, Remote):
+            return _closed(sites, Site(domain, local=True), domain, user, now)
+        name = plan.site or domain
+        hosts = tuple(dict.fromkeys(host.name for host in plan.hosts if host.name))
+        site = sites.find(name) or Site(name, hosts)
+        said = _closed(sites, site, domain, user, now)
+        if site.pace.open and site.pace.probe_at <= now:
+            said.append(Pace(f"the site did not take mail; one mail tries it now. It said last: {site.pace.cause}"))
+        room, most = sites.room(site, now), sites.ceiling(site)
+        said.append(Pace(f"{site.running} at work of {room} at the same time, which may grow to {most}", site.name))
+        slot_at = sites.slot_at(site)
+        if slot_at > now:
+            said.append(Pace("the next mail by its rate", until=slot_at))
+        return said
+
+    return of
+
+
+def _closed(sites: Sites, site: Site, domain: str, user: str, now: float) -> list[Pace]:
+    closed = sites.closed(site, domain, user, now)
+    return [] if closed is None else [Pace(closed.reply.text, closed.reply.cause, wait=True, until=closed.until)]
