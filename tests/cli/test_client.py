@@ -12,6 +12,7 @@ import pytest
 from mtactl.client import Client, socket_path
 from mtactl.errors import CallError, Unreachable
 from mtad.config.places import locate
+from mtad.control.operations import BY_NAME
 from mtad.control.wire import REPLY_MAX_BYTES
 
 
@@ -64,7 +65,7 @@ def peer(path: str, answer: bytes, *, close: bool = True) -> Iterator[None]:
 def test_bad_answers(short_dir: Path, answer: bytes, code: int) -> None:
     path = f"{short_dir}/s"
     with peer(path, answer), pytest.raises(CallError) as caught:
-        list(Client(path).call("queue.list", {}))
+        list(Client(path).call(BY_NAME["queue.list"], {}))
     assert caught.value.code == code
     assert not isinstance(caught.value, Unreachable)  # it was asked: nobody may do it a second time
 
@@ -72,28 +73,28 @@ def test_bad_answers(short_dir: Path, answer: bytes, code: int) -> None:
 def test_rows_before_the_end_are_given(short_dir: Path) -> None:
     path, rows = f"{short_dir}/s", []
     with peer(path, b'{"parameters":{"a":1},"continues":true}\0{"parameters":{}}\0'):
-        rows = list(Client(path).call("queue.list", {}))
+        rows = list(Client(path).call(BY_NAME["queue.list"], {}))
     assert rows == [{"a": 1}]
 
 
 def test_silence_ends(short_dir: Path) -> None:
     path = f"{short_dir}/s"
     with peer(path, b"", close=False), pytest.raises(CallError) as caught:
-        list(Client(path, answer_s=0.05).call("status", {}))
+        list(Client(path, answer_s=0.05).call(BY_NAME["status"], {}))
     assert caught.value.code == 75
 
 
 def test_nobody_there(short_dir: Path) -> None:
     for path in (f"{short_dir}/none", str(short_dir), "/" + "x" * 200, f"{short_dir}/none/none"):
         with pytest.raises(Unreachable) as caught:
-            list(Client(path).call("status", {}))
+            list(Client(path).call(BY_NAME["status"], {}))
         assert caught.value.code == 69
         assert path in caught.value.text
 
 
 def test_too_many_arguments_are_not_sent() -> None:
     with pytest.raises(CallError) as caught:
-        list(Client("/nonexistent").call("queue.hold", {"to": "x" * (1 << 20)}))
+        list(Client("/nonexistent").call(BY_NAME["queue.hold"], {"to": "x" * (1 << 20)}))
     assert caught.value.code == 64
 
 
