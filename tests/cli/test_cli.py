@@ -27,8 +27,8 @@ def rows(done: "subprocess.CompletedProcess[str]") -> list[dict[str, object]]:
 
 
 @EVERY
-def test_help_of_every_command(mtactl: Run, operation: Operation) -> None:
-    done = mtactl(*operation.name.replace("_", "-").split("."), "-h")
+def test_help_of_every_command(here: Run, operation: Operation) -> None:
+    done = here(*operation.name.replace("_", "-").split("."), "-h")
     assert done.returncode == 0
     assert "Examples:\n" in done.stdout
     assert operation.examples[0] in done.stdout
@@ -38,7 +38,7 @@ def test_help_of_every_command(mtactl: Run, operation: Operation) -> None:
             assert f"--{param.name.replace('_', '-')} " in done.stdout + " "
 
 
-def test_examples_are_right(mtactl: Run) -> None:
+def test_examples_are_right(here: Run) -> None:
     """Each example of mtactl parses: with its daemon down it says so, or reads what a stopped one left."""
     import shlex
 
@@ -48,7 +48,7 @@ def test_examples_are_right(mtactl: Run) -> None:
             reads = {"backup.create", "dkim.import"}
             if words[0] != "mtactl" or operation.name in reads or "/etc/dovecot/users" in words:
                 continue
-            done = mtactl(*words[1:], stdin="a long password\n")
+            done = here(*words[1:], stdin="a long password\n")
             expected = 64 if "say --yes" in done.stderr else 69
             assert done.returncode == expected, (example, done.stderr)
 
