@@ -44,6 +44,7 @@ _METAVARS: Mapping[Kind, str] = {
     "fingerprint": "FINGERPRINT",
     "lines": "FILE",
     "key": "FILE",
+    "moment": "TIME",
 }
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -223,7 +224,7 @@ def _verb(operation: Operation) -> click.Command:
                     metavar=shown if param.required else f"[{shown}]",
                 )
             )
-            more = ' "-" reads them from standard input.' if param.many else ""
+            more = ' "-" reads them from standard input, the first word of each line.' if param.many else ""
             arguments.append((name, param.help + more))
         elif param.kind == "secret":
             params.append(
@@ -280,8 +281,11 @@ def _run(operation: Operation, options: Options, given: dict[str, Any]) -> int:
         arguments[secret] = read_password(password_fd, again=operation.effect is not Effect.READ)
         _checked(operation, arguments)
     sure = arguments.pop("yes", False) or checked.get("dry_run", False)
-    if operation.effect is Effect.DESTROY and not sure and not _sure(operation, options, arguments, style):
-        return EX_NOTHING
+    if not sure and _asks(operation, checked, piped="-" in given.get("ids", ())):
+        from mtactl.ask import sure as ask
+
+        if not ask(operation, lambda: _call(operation, options, {**arguments, "dry_run": True})):
+            return EX_NOTHING
     from mtactl import render
 
     counted = _Counts()
@@ -292,17 +296,22 @@ def _run(operation: Operation, options: Options, given: dict[str, Any]) -> int:
     nothing = counted.changed == 0 and conditions(checked) != ["all"]
     if style == "text":
         sys.stdout.flush()
-        _hint(operation, counted, nothing=nothing)
+        _hint(operation, counted, nothing=nothing, dry_run=dry_run)
     if counted.problems:
         say(f"{counted.problems} {'line' if counted.problems == 1 else 'lines'} could not be used")
         return EX_DATAERR
     return EX_NOTHING if nothing else EX_OK
 
 
-def _hint(operation: Operation, counted: "_Counts", *, nothing: bool) -> None:
+def _hint(operation: Operation, counted: "_Counts", *, nothing: bool, dry_run: bool) -> None:
     """What a person would wonder about next."""
+    if counted.active and not nothing:
+        many = f"{counted.active} are" if counted.active > 1 else "1 is"
+        say(f"{many} being delivered just now: what the other side answers wins")
     if nothing and operation.name in {"queue.flush", "queue.retry"}:
         say("nothing that was selected waits for its next try; held mail needs `mtactl queue release`")
+    elif counted.undo and not dry_run:
+        say(f"to undo it: {counted.undo}")
     elif operation.name == "user.app_password.add":
         say("it is shown this once, and kept nowhere")
     elif operation.name == "dkim.generate":
@@ -330,6 +339,8 @@ class _Counts:
     rows = 0
     problems = 0
     waiting = 0  # keys that do not sign yet
+    active = 0
+    undo = ""
     changed: int | None = None
 
     def watch(self, rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -340,6 +351,8 @@ class _Counts:
             self.waiting += row.get("stage") == "pending"
             if "changed" in row:
                 self.changed = row.get("would_change", row["changed"])
+            if "undo" in row or "changed" in row:
+                self.active, self.undo = row.get("active", 0), row.get("undo", "")
             yield row
 
 
@@ -364,8 +377,14 @@ def _argument(operation: Operation, name: str, value: Any) -> Any:
         return os.path.abspath(value)
     if kind == "key":
         return _key_file(value)
+    if kind == "moment":
+        from mtactl.when import moment
+
+        return moment(name, value)
     if kind == "id" and "-" in value:
-        piped = sys.stdin.read(1 << 20).split()
+        from mtactl.piped import ids
+
+        piped = ids(sys.stdin)
         if not piped:
             raise CallError("no ids on standard input", EX_NOTHING)
         return [one for one in value if one != "-"] + piped
@@ -432,20 +451,16 @@ def _call(operation: Operation, options: Options, arguments: Mapping[str, Any]) 
         yield from rows
 
 
-def _sure(operation: Operation, options: Options, arguments: Mapping[str, Any], style: str) -> bool:
-    """Show how many it is about, and ask. UsageError where nobody can be asked."""
-    words = operation.name.replace(".", " ")
-    if not sys.stdin.isatty():
-        raise UsageError("", f"{words} asks before it acts; here is nobody to ask: say --yes")
-    rows = _call(operation, options, {**arguments, "dry_run": True})
-    count = next((row["would_change"] for row in rows if "would_change" in row), 0)
-    if not count:
-        return True  # nothing to lose; the answer will say that nothing matched
-    what = "recipient" if operation.selects else operation.name.partition(".")[0]
-    if click.confirm(f"{words}: {count} {what}{'s' if count != 1 else ''}. Go on?", err=True):
+def _asks(operation: Operation, checked: Mapping[str, Any], *, piped: bool) -> bool:
+    """Whether it asks before it acts. What can be undone asks on a terminal, unless each id was typed out; what
+    destroys always asks, and where nobody can be asked that is a UsageError."""
+    if operation.effect is Effect.DESTROY:
+        if not sys.stdin.isatty():
+            words = operation.name.replace(".", " ")
+            raise UsageError("", f"{words} asks before it acts; here is nobody to ask: say --yes")
         return True
-    say("nothing was changed")
-    return False
+    typed = conditions(checked) == ["ids"] and not piped
+    return operation.selects and operation.effect is Effect.CHANGE and sys.stdin.isatty() and not typed
 
 
 def read_password(fd: int | None, *, again: bool = True) -> str:

@@ -17,17 +17,19 @@ from mtad.config import Config, ConfigErrors
 from mtad.config.load import load
 from mtad.config.places import locate
 from mtad.control.admin import Admin, AdminStore, Caller, Failed
+from mtad.control.login import login
 from mtad.control.operation import Access, Operation, UsageError
 from mtad.control.run import perform
 from mtad.control.wire import ERRORS
 from mtad.dkim.keys import Keys
 from mtad.events import Events
+from mtad.mail.ident import Ids
 from mtad.queue.sqlite import open_read_only, open_store
 from mtad.queue.store import StoreError, StoreLocked
 from mtad.service import make_directories
 
 NOTE = "mtad is not running; using its data directly"
-_OF_THE_STORE = frozenset({"queue", "user", "backup", "block", "explain", "suppress"})
+_OF_THE_STORE = frozenset({"queue", "user", "backup", "block", "audit", "explain", "suppress"})
 
 
 class _Stopped:
@@ -62,6 +64,12 @@ class _Stopped:
 
     def close_session(self, number: int) -> bool:
         return False
+
+    def expand(self, address: str) -> tuple[str, ...]:
+        return (address,)
+
+    def ids(self) -> Ids:
+        return Ids(time.time, random.SystemRandom())
 
     def usage(self, who: str) -> Sequence[Any]:
         return ()
@@ -143,7 +151,8 @@ async def _admin(operation: Operation, config: Config, store: Any) -> Admin:
         app=_Stopped(),
         blocks=blocks,
         suppressions=suppressions,
-        caller=Caller(os.getuid(), Access.ADMIN),  # whoever may read the files has what they hold
+        # Whoever may read the files has what they hold.
+        caller=Caller(os.getuid(), Access.ADMIN, login(os.getuid(), os.getpid())),
         offline=True,
     )
 

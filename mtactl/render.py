@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import TextIO
 
 from mtactl.table import FORMATS, Column, named, table
@@ -10,7 +11,7 @@ from mtactl.views import View, view
 from mtactl.words import Row, facts, pairs, plain
 from mtad.control.operation import Operation
 
-__all__ = ["FORMATS", "show"]
+__all__ = ["FORMATS", "left", "show"]
 
 
 def show(operation: Operation, rows: Iterable[Row], style: str, out: TextIO, *, dry_run: bool = False) -> None:
@@ -25,18 +26,56 @@ def show(operation: Operation, rows: Iterable[Row], style: str, out: TextIO, *, 
         out.writelines(mailq(rows))
         return
     how = view(operation.name)
+    if operation.name == "queue.body":
+        from mtactl.views.body import write
+
+        write(rows, out)
+        return
+    rows = iter(rows)
+    first = next(rows, None)
+    if first is None:
+        rows = ()
+    else:
+        rows = chain([first], rows)
+        how = next((other for member, other in how.others if member in first), how)
     if style != "text":
         named(how.columns or _generic(operation), _expanded(rows), style, out, now)
     elif how.past:
         rest: list[Row] = []
-        table(how.columns, _expanded(_but_counts(rows, rest)), out, now)
-        out.writelines(_count(operation, how, row, dry_run=dry_run) + "\n" for row in rest)
+        shown = _Counted(_expanded(_but_counts(rows, rest)))
+        table(how.columns, shown, out, now)
+        for row in rest:
+            if shown.count:
+                out.writelines(left(row.get("would_change", 0), shown.count))
+            out.write(_count(operation, how, row, dry_run=dry_run) + "\n")
     elif how.columns:
         table(how.columns, _expanded(rows), out, now)
     else:
         for n, row in enumerate(rows):
             out.write("\n" * (n > 0))
             out.writelines(f"{line}\n" for line in (how.card or _card)(row, now))
+
+
+class _Counted:
+    """Rows, counted on their way."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._rows = iter(rows)
+        self.count = 0
+
+    def __iter__(self) -> "_Counted":
+        return self
+
+    def __next__(self) -> Row:
+        row = next(self._rows)
+        self.count += 1
+        return row
+
+
+def left(count: int, shown: int) -> Iterator[str]:
+    """The line that says how many more there are than were shown."""
+    if count > shown:
+        yield f"... and {count - shown} more\n"
 
 
 def _but_counts(rows: Iterable[Row], counts: list[Row]) -> Iterator[Row]:

@@ -368,6 +368,12 @@ class App:
     def close_session(self, number: int) -> bool:
         return self._inbound.close(number)
 
+    def expand(self, address: str) -> tuple[str, ...]:
+        return self._settings.directory.expand(address)
+
+    def ids(self) -> Ids:
+        return self._ids
+
     def usage(self, who: str) -> Sequence[Usage]:
         return self._inbound.usage(who)
 
@@ -397,7 +403,7 @@ class App:
             await self.drain_maildrop()
             self._maildrop_seen = True
         keep = self._settings.config.keep
-        await self._store.sweep(self._clock(), keep.history_s, keep.trash_s)
+        await self._store.sweep(self._clock(), keep.history_s, keep.trash_s, audit_s=keep.audit_s)
         await self._blocks.sweep()
         await self._suppressions.sweep(self._settings.config.delivery)
         for over in await self._suspensions.sweep():

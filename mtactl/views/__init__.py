@@ -19,6 +19,7 @@ _MODULES = {
     "suppress": "suppress",
     "config": "daemon",
     "explain": "explain",
+    "audit": "audit",
 }
 
 
@@ -29,6 +30,7 @@ class View:
     columns: tuple[Column, ...] = ()
     card: Callable[[Row, float], Iterator[str]] | None = None  # the lines of one row, now
     past: str = ""  # of a verb that counts: "3 recipients held"
+    others: "tuple[tuple[str, View], ...]" = ()  # when the first row has this member, all are shown so
 
 
 PLAIN = View()

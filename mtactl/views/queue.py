@@ -33,6 +33,10 @@ def _message(row: Row, now: float) -> Iterator[str]:
         ("expires", moment(row["expires"])),
         ("by", " ".join(word for word in (row["source"], row["user"], _uid(row)) if word)),
         ("client", client),
+        ("priority", str(row.get("priority") or "")),
+        ("not before", moment(row["hold_until"]) if row.get("hold_until") else ""),
+        ("deliver by", moment(row["deliver_by"]) if row.get("deliver_by") else ""),
+        ("asks for", ", ".join(word for word, wanted in _wishes(row) if wanted)),
     ]
     yield from pairs([(name, value) for name, value in facts if value])
     for recipient in row["recipients"]:
@@ -47,9 +51,21 @@ def _message(row: Row, now: float) -> Iterator[str]:
             ("last", recipient["delay_reason"]),
         ]
         yield from pairs([(name, value) for name, value in facts if value], "  ")
-        for attempt in row["attempts"]:
-            if attempt["id"] == recipient["id"]:
-                yield "  " + clean(_attempt(attempt), 2000)
+        said = [(one["started"], _attempt(one)) for one in row["attempts"] if one["id"] == recipient["id"]]
+        said += [(one["at"], _action(one)) for one in row.get("actions", ()) if one["id"] == recipient["id"]]
+        for _, line in sorted(said, key=lambda pair: pair[0]):
+            yield "  " + clean(line, 2000)
+
+
+def _wishes(row: Row) -> list[tuple[str, object]]:
+    ret, envid = row.get("ret"), row.get("envid")
+    return [
+        (f"{row.get('body')} content", row.get("body") not in (None, "7BIT")),
+        ("SMTPUTF8", row.get("smtputf8")),
+        ("REQUIRETLS", row.get("requiretls")),
+        (f"reports with {'all of it' if ret == 'FULL' else 'its header'}", ret),
+        (f"reports for {envid}", envid),
+    ]
 
 
 def _outcome(row: Row, now: float) -> Iterator[str]:
@@ -71,8 +87,7 @@ def _next_words(recipient: Row, now: float) -> str:
 def _attempt(attempt: Row) -> str:
     said = " ".join(str(word) for word in (attempt["code"], attempt["status"], attempt["text"]) if word)
     tls = f" ({attempt['tls']})" if attempt["tls"] else ""
-    started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(attempt["started"]))
-    return f"{started}  {attempt['took_s']:.2f}s  {attempt['relay'] or '-'}{tls}  {said}"
+    return f"{_second(attempt['started'])}  {attempt['took_s']:.2f}s  {attempt['relay'] or '-'}{tls}  {said}"
 
 
 def _stats(row: Row, now: float) -> Iterator[str]:
@@ -101,6 +116,54 @@ def _stats(row: Row, now: float) -> Iterator[str]:
             yield from textwrap.wrap(f"{group['error']}: {group['advice']}", ADVICE_WIDTH, subsequent_indent="  ")
 
 
+def _action(action: Row) -> str:
+    """What an operator did, in the line of what was tried."""
+    operation = action["operation"].replace(".", " ").replace("_", "-")
+    reason = f": {action['reason']}" if action["reason"] else ""
+    before = f", from {action['address_before']}" if action["address_before"] else ""
+    return f"{_second(action['at'])}  {operation} by {action['who'] or '-'}{reason} (audit {action['audit']}{before})"
+
+
+def _second(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+def _totals(row: Row, now: float) -> Iterator[str]:
+    count, messages = row["count"], row["messages"]
+    oldest = f", the oldest {age(now - row['oldest'])} old" if row["oldest"] is not None else ""
+    yield (
+        f"{count} recipient{'s' if count != 1 else ''} in {messages} message{'s' if messages != 1 else ''},"
+        f" {size(row['size_bytes'])}{oldest}"
+    )
+
+
+def _conditions(row: Row, now: float) -> str:
+    return " ".join(f"--{name} {row[name]}" for name in ("from", "to", "domain", "user", "ip") if row[name])
+
+
+def _until(row: Row, now: float) -> str:
+    return "-" if row["expires"] is None else "over" if row["expires"] <= now else f"in {age(row['expires'] - now)}"
+
+
+def _rule(row: Row, now: float) -> Iterator[str]:
+    until = "" if row["expires"] is None else f" until {moment(row['expires'])}"
+    yield clean(f"hold rule {row['number']}: mail {_conditions(row, now)} is held{until}", 2000)
+
+
+def _rule_removed(row: Row, now: float) -> Iterator[str]:
+    number = row["number"]
+    yield f"hold rule {number} is removed; what it held: `mtactl queue list --audit {number}`"
+
+
+GROUPS = View(
+    (
+        Column("COUNT", lambda row, now: row["count"], right=True),
+        Column("MESSAGES", lambda row, now: row["messages"], right=True),
+        Column("SIZE", lambda row, now: size(row["size_bytes"]), right=True),
+        Column("OLDEST", lambda row, now: age(now - row["oldest"]), right=True),
+        Column("GROUP", lambda row, now: row["group"] or ("<>" if row["by"] == "sender" else "-")),
+    )
+)
 LIST = (
     Column("ID", lambda row, now: row["id"]),
     Column("STATE", lambda row, now: row["state"]),
@@ -119,7 +182,7 @@ def _changing(past: str) -> View:
 
 
 VIEWS: Mapping[str, View] = {
-    "queue.list": View(LIST),
+    "queue.list": View(LIST, others=(("group", GROUPS), ("count", View(card=_totals)))),
     "queue.show": View(card=_message),
     "queue.stats": View(card=_stats),
     "queue.flush": _changing("due now"),
@@ -129,4 +192,18 @@ VIEWS: Mapping[str, View] = {
     "queue.purge": _changing("purged"),
     "queue.restore": _changing("restored"),
     "queue.wait": View(card=_outcome),
+    "queue.bounce": _changing("returned to their senders"),
+    "queue.redirect": _changing("redirected"),
+    "queue.hold_rule.list": View(
+        (
+            Column("NUMBER", lambda row, now: row["number"], right=True),
+            Column("MAIL", _conditions),
+            Column("EXPIRES", _until),
+            Column("BY", lambda row, now: row["made_by"] or "-"),
+            Column("MADE", lambda row, now: moment(row["created"])),
+            Column("REASON", lambda row, now: ("frozen: " if row["freezes"] else "") + (row["reason"] or "-")),
+        )
+    ),
+    "queue.hold_rule.add": View(card=_rule),
+    "queue.hold_rule.remove": View(card=_rule_removed),
 }

@@ -29,6 +29,23 @@ def _says(template: str) -> View:
     return View(card=lambda row, now: iter([clean(template.format(**row), 2000)]))
 
 
+def _frozen(row: Row, now: float) -> Iterator[str]:
+    yield clean(f"{row['name']}: frozen ({row['disabled']})", 2000)
+    yield f"  {row['sessions']} sessions ended, {row['held']} recipients held, and what still comes will be"
+    if row["active"]:
+        yield f"  {row['active']} of these are being delivered just now: what the other side answers wins"
+    if row["held"]:
+        yield clean(f"  look: mtactl queue list --audit {row['audit']}", 2000)
+
+
+def _thawed(row: Row, now: float) -> Iterator[str]:
+    yield clean(f"{row['name']}: enabled", 2000)
+    if row.get("released"):
+        yield f"  {row['released']} recipients released"
+    if row.get("held"):
+        yield clean(f"  {row['held']} recipients are still held: mtactl queue release --user {row['name']}", 2000)
+
+
 def _removed(row: Row, now: float) -> Iterator[str]:
     yield f"{row['name']} {'would be' if 'would_change' in row else 'is'} removed"
 
@@ -54,7 +71,9 @@ VIEWS: Mapping[str, View] = {
     "user.passwd": _says("{name}: password changed"),
     "user.verify": _says("{name}: the password is right"),
     "user.disable": _says("{name}: disabled"),
-    "user.enable": _says("{name}: enabled"),
+    "user.enable": View(card=_thawed),
+    "user.freeze": View(card=_frozen),
+    "user.thaw": View(card=_thawed),
     "user.remove": View(card=_removed),
     "user.grant": View(card=_senders),
     "user.revoke": View(card=_senders),

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import random
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
@@ -178,6 +178,13 @@ class Users:
     async def enable(self, name: str) -> StoredUser:
         """Undo `disable`."""
         return await self._save(replace(self._known(name), disabled=""))
+
+    async def change(self, name: str, disabled: str, save: Callable[[StoredUser], Awaitable[None]]) -> StoredUser:
+        """`disable` or `enable` ("") together with what else `save` does in the same transaction."""
+        user = replace(self._known(name), disabled=disabled)
+        await save(user)
+        self._put(self.get(user.name), user)
+        return user
 
     async def update(self, name: str, change: Callable[[Profile], Profile]) -> StoredUser:
         """Change the profile. Nothing is written when it stays the same."""

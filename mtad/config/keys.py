@@ -291,6 +291,8 @@ KEYS: tuple[Key, ...] = (
         " anything.", parse.domain_glob, "match"),
     Key("dkim.sign.by", "domain", "(required)", "The domain whose keys sign: d=; empty is no signature.",
         parse.optional_domain, "by"),
+    Key("keep.audit", "duration", '"365d"', "What operators did, in `mtactl audit`.", parse.positive_duration,
+        "audit_s"),
 )  # fmt: skip
 
 

@@ -267,6 +267,7 @@ class Dkim:
 class Keep:
     history_s: float = 7 * 86400.0
     trash_s: float = 3 * 86400.0
+    audit_s: float = 365 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)

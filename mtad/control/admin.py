@@ -12,6 +12,8 @@ from mtad.control.operation import Access
 from mtad.dkim.keys import Keys
 from mtad.events import Events
 from mtad.mail.envelope import Clock
+from mtad.mail.ident import Ids
+from mtad.queue.audit import Entry, OperatorStore
 from mtad.queue.store import Store
 from mtad.tls.certificates import Certificate
 
@@ -25,7 +27,7 @@ Row = dict[str, Any]
 Args = Mapping[str, Any]  # what operations.check returned
 
 
-class AdminStore(Store, UserStore, BlockStore, SuppressionStore, Protocol):
+class AdminStore(Store, UserStore, BlockStore, SuppressionStore, OperatorStore, Protocol):
     """The store with all its faces."""
 
 
@@ -62,6 +64,12 @@ class App(Protocol):
     def close_session(self, number: int) -> bool:
         """End a session. False: there is none of that number."""
 
+    def expand(self, address: str) -> tuple[str, ...]:
+        """The final addresses of one: itself when it is not ours, () when nobody here has it."""
+
+    def ids(self) -> Ids:
+        """Where ids of new messages come from."""
+
     def usage(self, who: str) -> "Sequence[Usage]":
         """What counts for an IP address, a user or a @domain; "" = the limits, and how many they are counted for."""
 
@@ -72,9 +80,10 @@ class Caller:
 
     uid: int
     access: Access
+    name: str = ""  # the login name of the uid, and who became it
 
     def __str__(self) -> str:
-        return f"uid={self.uid}"
+        return f"{self.name}({self.uid})" if self.name else f"uid={self.uid}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +101,7 @@ class Admin:
     suppressions: Suppressions
     caller: Caller = Caller(-1, Access.ANYONE)
     offline: bool = False  # no daemon: mtactl works on the data of a stopped one
+    entry: Entry = Entry()  # noqa: RUF009  (frozen)  what the audit trail is to say of this call
 
 
 Handler = Callable[[Admin, Args], AsyncGenerator[Row, None]]

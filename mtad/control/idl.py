@@ -6,7 +6,7 @@ from mtad.control.operation import Kind, Operation, Param
 from mtad.control.operations import OPERATIONS
 from mtad.control.wire import ERRORS, INTERFACE, SERVICE, method_name
 
-_TYPES: dict[Kind, str] = {"flag": "bool", "count": "int"}  # all others are text
+_TYPES: dict[Kind, str] = {"flag": "bool", "count": "int", "moment": "int"}  # all others are text
 
 SERVICE_DESCRIPTION = f"""\
 # What every varlink service answers

@@ -44,6 +44,7 @@ Kind = Literal[
     "fingerprint",
     "lines",
     "key",
+    "moment",
 ]
 
 
@@ -71,6 +72,7 @@ class Operation:
     help: str = ""
     examples: tuple[str, ...] = ()
     stream: bool = False  # any number of rows; else exactly one
+    told: bool = False  # reading it is worth a line in the audit trail, as all that changes something is
 
     @property
     def selects(self) -> bool:
@@ -104,6 +106,7 @@ _PARSERS: Mapping[Kind, Callable[[object], Any]] = {
     "fingerprint": values.fingerprint,
     "lines": values.line,
     "key": values.key_file,
+    "moment": values.moment,
 }
 
 
@@ -174,13 +177,16 @@ SELECTOR = (
     Param("newer", "duration", "Accepted less long ago than."),
     Param("size", "compare", "Size of the message: '>4k' '<10M'."),
     Param("attempts", "compare", "Number of tries: '>3' '0'."),
+    Param("message_id", "text", "The Message-ID field, with or without its <>."),
+    Param("subject", "text", "Part of the subject."),
+    Param("audit", "count", "What the operation of that number in `mtactl audit` changed."),
     Param("limit", "count", "At most that many recipients."),
     Param("all", "flag", "Everything (that the other conditions leave)."),
 )
-LAST = Param("last", "flag", "What the last purge took.")
+LAST = Param("last", "flag", "What the last purge took, of what is still in the trash.")
 _CONDITIONS = (*(param.name for param in SELECTOR if param.name != "limit"), LAST.name)
 
 DRY_RUN = Param("dry_run", "flag", "Show what would be changed, and change nothing.")
 YES = Param("yes", "flag", "Do not ask.")
-REASON = Param("reason", "text", "Why; goes into the log.")
+REASON = Param("reason", "text", "Why; goes into the log and the audit trail.")
 ACTING = (DRY_RUN, YES, REASON)

@@ -15,6 +15,7 @@ from dataclasses import replace
 from mtad import __version__
 from mtad.control import idl, wire
 from mtad.control.admin import Admin, Caller, Failed
+from mtad.control.login import login
 from mtad.control.operation import Access, Operation, UsageError
 from mtad.control.operations import BY_NAME
 from mtad.control.run import perform
@@ -130,9 +131,9 @@ class ControlServer:
         return len(self._tasks) > CONNECTIONS_MAX or self._per_uid[caller.uid] > CONNECTIONS_PER_UID
 
     def _identify(self, peer: socket.socket) -> Caller:
-        _, uid, gid = struct.unpack("iII", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        pid, uid, gid = struct.unpack("iII", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         if uid in {0, os.geteuid()} or self._admin_gid in {gid, *_groups(peer)}:
-            return Caller(uid, Access.ADMIN)
+            return Caller(uid, Access.ADMIN, login(uid, pid))
         return Caller(uid, Access.ANYONE)
 
 

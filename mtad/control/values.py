@@ -2,8 +2,9 @@
 
 TEXT_MAX = 1000
 PATH_MAX = 4096
-ITEMS_MAX = 10_000
+ITEMS_MAX = 50_000
 COUNT_MAX = 1_000_000_000
+MOMENT_MIN, MOMENT_MAX = 1_000_000_000, 32_503_680_000  # 2001 to 3000
 
 STATES = ("active", "deferred", "held", "trashed", "ready", "done", "failed")
 
@@ -92,6 +93,13 @@ def key_file(given: object) -> tuple[str, str]:
     if not blank or "-----BEGIN " not in rest or not all(char.isprintable() or char in "\r\n\t" for char in given):
         raise BadValue("is no private key in PEM form")
     return name, rest
+
+
+def moment(given: object) -> int:
+    """Unix seconds. Whoever types a time has a clock and a place: mtactl makes the number of it."""
+    if isinstance(given, bool) or not isinstance(given, int) or not MOMENT_MIN <= given <= MOMENT_MAX:
+        raise BadValue("is not a moment, in seconds since 1970")
+    return given
 
 
 def duration(given: object) -> float:

@@ -112,7 +112,9 @@ class Recipient:
     n: int
     address: str
     original: str
-    domain: str  # A-label, lower case: the key by which deliveries are grouped; "": an alias, expanded into others
+    # A-label, lower case: the key by which deliveries are grouped. "": an alias, expanded into others;
+    # "smtp://host:25": an operator redirected it there.
+    domain: str
     state: State = State.READY
     tries: int = 0
     next_at: float = 0.0

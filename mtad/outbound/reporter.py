@@ -109,7 +109,7 @@ class Reporter:
                 return False
             waiting = self._waiting.pop(job.message.id, {})
             due = tuple(one.id for one in waiting.values() if one.due_at > now)
-            return bool(due) and await self._store.change(Selector(ids=due), RetryAt(now), now) > 0
+            return bool(due) and (await self._store.change(Selector(ids=due), RetryAt(now), now)).recipients > 0
         except StoreError as error:  # they go when their time comes
             self._events.store_trouble(str(error))
             return False

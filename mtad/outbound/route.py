@@ -10,6 +10,7 @@ from ipaddress import IPv6Address, ip_address
 from itertools import zip_longest
 
 from mtad.config import Config, RouteRule, Target
+from mtad.config.parse import target
 from mtad.dns.resolver import MxAnswer, NoData, NoSuchName
 from mtad.mail.address import AddressError, fold, split
 from mtad.mail.reply import Reply
@@ -97,7 +98,14 @@ Plan = Remote | Maildir | Pipe | Discard | Reply
 
 def rule_for(domain: str, config: Config, sender: str = "", user: str = "") -> RouteRule | Reply | None:
     """The first route that matches, else local delivery of our own domains, else None: by MX. `sender` is the one of
-    the mail, "" for a report; `user` who signed in to send it."""
+    the mail, "" for a report; `user` who signed in to send it.
+
+    An operator may have redirected the recipient: then the domain is the target itself, and a route of the settings
+    that leads there lends what goes with it: the password, the TLS it asks for.
+    """
+    if "://" in domain:
+        to = target(domain)
+        return next((rule for rule in config.delivery.routes if rule.to == to), RouteRule(domain, to))
     number = matched(domain, config, sender, user)
     if number is not None:
         return config.delivery.routes[number]

@@ -6,12 +6,16 @@ import sqlite3
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from mtad.mail import ident
 from mtad.mail.envelope import Clock, Job, Message, NewMessage, Recipient, State
-from mtad.queue import bulk, keys, people, rows
+from mtad.queue import bulk, holdrules, keys, people, rows
+from mtad.queue.audit import HoldRule
+from mtad.queue.holdrules import HoldRules
 from mtad.queue.rows import MESSAGE, RECIPIENT, Row
 from mtad.queue.store import Merge, Settlement
+from mtad.queue.store import Row as Found
 
 _RECENT_MAX = 10_000
 _ENDED = (State.DONE, State.FAILED)
@@ -163,10 +167,11 @@ class Settled:
 
 
 class Cycle:
-    def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
+    def __init__(self, connection: sqlite3.Connection, clock: Clock, rules: HoldRules) -> None:
         self._connection = connection
         self._clock = clock
         self.last_lease = 0  # the number of the newest
+        self._rules = rules
         self._domains = 0  # how many the last search from domain to domain met
         self._recent: OrderedDict[int, Message] = OrderedDict()  # what most leases ask for, so that it is not read back
 
@@ -181,6 +186,10 @@ class Cycle:
         messages: list[Row] = []
         recipients: list[Row] = []
         bodies: list[Row] = []
+        touched: list[Row] = []
+        rules = self._rules.in_force()
+        if rules:
+            new = [self._held(item, rules, touched) for item in new]
         for item in new:
             number = ident.to_int(item.message.id)
             ended = all(recipient.state in _ENDED for recipient in item.recipients)
@@ -192,12 +201,32 @@ class Cycle:
         bulk.insert(self._connection, "message", messages)
         bulk.insert(self._connection, "body", bodies)
         bulk.insert(self._connection, "recipient", recipients)
+        bulk.insert(self._connection, "touched", touched)
         users = [item for item in new if item.message.peer.user]
         if users:
             people.record(self._connection, users)
         while len(self._recent) > _RECENT_MAX:
             self._recent.popitem(last=False)
         return ids
+
+    def _held(self, new: NewMessage, rules: Sequence[HoldRule], touched: list[Row]) -> NewMessage:
+        """What a rule holds comes in held, and remembers the rule."""
+        new, held = holdrules.apply(rules, new, self._clock())
+        number = ident.to_int(new.message.id)
+        touched += [(number, was.n, rule, int(was.state), was.next_at, "", "") for was, rule in held]
+        return new
+
+    def claim(self, found: Sequence[Found], until: float) -> Sequence[Job]:
+        """Lease these recipients, in the order of their ids; one job a message."""
+        jobs: list[Job] = []
+        leases: list[Row] = []
+        for message, group in groupby(found, key=lambda row: row.message):
+            self.last_lease = lease = self.last_lease + 1
+            recipients = tuple([row.recipient for row in group])
+            jobs.append(Job(message, "", recipients, until, lease))
+            leases += [(ident.to_int(message.id), one.n, until, lease, 0) for one in recipients]
+        bulk.insert(self._connection, "temp.lease", leases, replace=True)
+        return jobs
 
     def lease(self, want: Lease) -> Sequence[Job]:
         return self._leased(self._due(want), want.until)

@@ -26,6 +26,20 @@ CREATE TEMP TABLE lease (
 ) WITHOUT ROWID
 """
 
+# What an operator's change is about, within its transaction: the recipients as they were.
+_PICKED = """
+CREATE TEMP TABLE picked (
+    message INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    next_at REAL NOT NULL,
+    address TEXT NOT NULL,
+    domain TEXT NOT NULL,
+    leased INTEGER NOT NULL,
+    PRIMARY KEY (message, n)
+) WITHOUT ROWID
+"""
+
 
 class Lock:
     """The right to use a data directory, held until `release` or the end of the process."""
@@ -94,6 +108,7 @@ def _open(paths: Paths, uri: str, *, write: bool) -> sqlite3.Connection:
         connection.execute("PRAGMA temp_store = MEMORY")
         _migrate(connection, paths, write=write)
         connection.execute(_LEASES)
+        connection.execute(_PICKED)
         if not write:
             connection.execute("PRAGMA query_only = ON")
     except sqlite3.Error as error:

@@ -1,16 +1,16 @@
 """What operators see and change: select, change, stats, sweep. Runs in the writer's thread."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import assert_never
 
 from mtad.mail import ident
 from mtad.mail.envelope import Attempt, Message, State
-from mtad.queue import bulk, groups, keys, rows, selector
+from mtad.queue import bulk, effects, groups, keys, rows, selector, trail
+from mtad.queue.audit import Changed, Entry
 from mtad.queue.cycle import COUNT_DUE, NEXT_DUE, finish
 from mtad.queue.rows import MESSAGE, MESSAGE_WIDTH, RECIPIENT
-from mtad.queue.store import Change, Group, GroupBy, Hold, Release, Restore, RetryAt, Row, Selector, Stats, Trash
+from mtad.queue.store import Bundle, BundleBy, Change, Group, GroupBy, Preview, Row, Selector, SortBy, Stats
 
 DOMAINS_MAX = 20
 
@@ -18,11 +18,12 @@ DOMAINS_MAX = 20
 _ROWS = """
 FROM message m {index} CROSS JOIN recipient r ON r.message = m.id
 LEFT JOIN temp.lease l ON l.message = r.message AND l.n = r.n AND l.until > ?
-WHERE m.id BETWEEN ? AND ? AND {where} ORDER BY m.id, r.n LIMIT ?
+WHERE m.id BETWEEN ? AND ? AND {where}
 """
+_IN_ORDER = "ORDER BY m.id, r.n LIMIT ?"
 _OF_OPEN_MESSAGES = "INDEXED BY message_finished"
 
-_OPEN = "r.state IN (0, 2)"
+_OPEN = effects.OPEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,26 @@ class ChangeAll:
     what: Selector
     change: Change
     now: float
+    limit: int = 0
+    entry: Entry | None = None  # None: no operator did it, but the daemon, which leaves no trail
+    always: bool = False  # the operation is worth a line even if it changes no recipient
+    rows: int = 0  # of a preview
+
+
+@dataclass(frozen=True, slots=True)
+class BundleAll:
+    what: Selector
+    by: BundleBy
+    now: float
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class SortAll:
+    what: Selector
+    by: SortBy
+    now: float
+    down: bool
     limit: int
 
 
@@ -65,33 +86,84 @@ class Operate:
             terms.append("(m.id > ? OR r.n > ?)")
             params += [message, n]
         sql = self._rows(terms, only_open=selector.only_open(ask.what))
+        return self._found(sql, [ask.now, low, where.high, *params, ask.limit])
+
+    def change(self, ask: ChangeAll) -> Changed:
+        """One transaction: what is selected, its line in the trail, and the change."""
+        recipients, active = self._pick(ask)
+        if not recipients and not ask.always:
+            return Changed()
+        one, audit = self._connection.execute, 0
+        if ask.entry is not None:
+            audit = trail.record(self._connection, ask.entry, recipients, ask.now)
+            one(_TOUCH.format(place=effects.place(ask.change)), (audit,))
+        changes, params = effects.changes(ask.change, ask.now)
+        one(
+            f"UPDATE recipient SET {changes} WHERE (message, n) IN (SELECT message, n FROM temp.picked)",  # noqa: S608
+            params,
+        )
+        if active:
+            one(
+                "UPDATE temp.lease SET changed = 1 WHERE (message, n) IN"
+                " (SELECT message, n FROM temp.picked WHERE leased)"
+            )
+        return Changed(recipients, active, audit)
+
+    def preview(self, ask: ChangeAll) -> Preview:
+        recipients, active = self._pick(ask)
+        if not recipients or not ask.rows:
+            return Preview(recipients, active, ())
+        return Preview(recipients, active, self._found(_PICKED_ROWS, (ask.now, ask.rows)))
+
+    def bundles(self, ask: BundleAll) -> Sequence[Bundle]:
+        where = selector.where(ask.what, ask.now, self._lookup)
+        terms = [where.sql] if ask.what.states else [where.sql, _OPEN]
+        sql = self._rows(terms, only_open=selector.only_open(ask.what), ordered=False)
+        found = self._connection.execute(
+            "SELECT key, sum(count), count(*), sum(size), min(at) FROM"  # noqa: S608
+            f" (SELECT {_KEYS[ask.by]} AS key, count(*) AS count, m.size_bytes AS size, m.accepted_at AS at"
+            f" {sql} GROUP BY key, m.id) GROUP BY key ORDER BY 2 DESC, key LIMIT ?",
+            (ask.now, where.low, where.high, *where.params, ask.limit),
+        )
+        return [Bundle(*row) for row in found]
+
+    def sort(self, ask: SortAll) -> Sequence[str]:
+        where = selector.where(ask.what, ask.now, self._lookup)
+        terms = [where.sql] if ask.what.states else [where.sql, _OPEN]
+        sql = self._rows(terms, only_open=selector.only_open(ask.what), ordered=False)
+        order = f"{_ORDERS[ask.by]} {'DESC' if ask.down else 'ASC'}, m.id, r.n"
+        found = self._connection.execute(
+            f"SELECT r.message, r.n {sql} ORDER BY {order} LIMIT ?",
+            (ask.now, where.low, where.high, *where.params, ask.limit),
+        )
+        return [f"{ident.from_int(message)}.{n}" for message, n in found]
+
+    def _pick(self, ask: ChangeAll) -> tuple[int, int]:
+        """Put what the change is about into temp.picked. How many, and how many of them are leased."""
+        if ask.what.empty:
+            raise ValueError("a change needs to be told which recipients: no selector was given")
+        where = selector.where(ask.what, ask.now, self._lookup)
+        sql = self._rows([where.sql, effects.allowed(ask.change)], only_open=True)
+        one = self._connection.execute
+        one("DELETE FROM temp.picked")
+        one(
+            "INSERT INTO temp.picked SELECT r.message, r.n, r.state, r.next_at, r.address, r.domain,"
+            f" r.state = 0 AND l.lease IS NOT NULL {sql}",
+            (ask.now, where.low, where.high, *where.params, ask.limit or -1),
+        )
+        recipients, active = one("SELECT count(*), coalesce(sum(leased), 0) FROM temp.picked").fetchone()
+        return recipients, active
+
+    def _found(self, sql: str, params: Sequence[object]) -> Sequence[Row]:
+        """Rows of messages and their recipients; `sql` is from FROM on."""
         found: list[Row] = []
         last: Message | None = None
         last_number = -1
-        for row in self._connection.execute(
-            f"SELECT {MESSAGE}, {RECIPIENT}, l.lease IS NOT NULL {sql}",
-            [ask.now, low, where.high, *params, ask.limit],
-        ):
+        for row in self._connection.execute(f"SELECT {MESSAGE}, {RECIPIENT}, l.lease IS NOT NULL {sql}", params):
             if last is None or row[0] != last_number:
                 last, last_number = rows.message_of(row), row[0]
             found.append(Row(last, rows.recipient_of(last.id, row[MESSAGE_WIDTH:], leased=bool(row[-1]))))
         return found
-
-    def change(self, ask: ChangeAll) -> int:
-        if ask.what.empty:
-            raise ValueError("a change needs to be told which recipients: no selector was given")
-        state, next_at, allowed = _effect(ask.change, ask.now)
-        where = selector.where(ask.what, ask.now, self._lookup)
-        sql = self._rows([where.sql, f"r.state IN ({allowed})"], only_open=True)
-        changed = self._connection.execute(
-            f"UPDATE recipient SET state = ?, next_at = coalesce(?, next_at)"  # noqa: S608  (the values are bound)
-            f" WHERE (message, n) IN (SELECT r.message, r.n {sql}) RETURNING message, n",
-            [state, next_at, ask.now, where.low, where.high, *where.params, ask.limit or -1],
-        ).fetchall()
-        leased = set(self._connection.execute("SELECT message, n FROM temp.lease").fetchall())
-        for key in leased.intersection(changed):
-            self._connection.execute("UPDATE temp.lease SET changed = 1 WHERE message = ? AND n = ?", key)
-        return len(changed)
 
     def bring_forward(self, latest: float) -> int:
         return self._connection.execute(
@@ -225,10 +297,11 @@ class Operate:
         named = bulk.by_keys(self._connection, "SELECT id FROM body WHERE data IS NULL AND id IN ({keys})", numbers)
         return sorted(set(message_ids).difference(ident.from_int(number) for (number,) in named))
 
-    def _rows(self, terms: Sequence[str], *, only_open: bool) -> str:
+    def _rows(self, terms: Sequence[str], *, only_open: bool, ordered: bool = True) -> str:
         if only_open:
             terms = ["m.finished_at IS NULL", *terms]
-        return _ROWS.format(index=_OF_OPEN_MESSAGES if only_open else "", where=" AND ".join(terms))
+        sql = _ROWS.format(index=_OF_OPEN_MESSAGES if only_open else "", where=" AND ".join(terms))
+        return sql + _IN_ORDER if ordered else sql
 
     def _lookup(self, low: int, end: int) -> Sequence[int]:
         found = self._connection.execute("SELECT id FROM message WHERE id >= ? AND id < ? LIMIT 2", (low, end))
@@ -258,18 +331,27 @@ SELECT * FROM (
 _WITH_RECIPIENTS = "SELECT DISTINCT message FROM recipient WHERE message IN ({keys})"
 
 
-def _effect(change: Change, now: float) -> tuple[int, float | None, str]:
-    """(the new state, the new time or None to keep it, the states it may come from)."""
-    match change:
-        case Hold():
-            return State.HELD, None, "0"
-        case Release():
-            return State.READY, now, "2"
-        case RetryAt(at):
-            return State.READY, at, "0"
-        case Trash():
-            return State.TRASHED, now, "0, 2"
-        case Restore():
-            return State.READY, now, "5"
-        case _:
-            assert_never(change)
+_TOUCH = "INSERT INTO touched SELECT message, n, ?, state, next_at, {place} FROM temp.picked"
+_PICKED_ROWS = """
+FROM temp.picked p CROSS JOIN message m ON m.id = p.message
+CROSS JOIN recipient r ON r.message = p.message AND r.n = p.n
+LEFT JOIN temp.lease l ON l.message = r.message AND l.n = r.n AND l.until > ? ORDER BY p.message, p.n LIMIT ?
+"""
+
+_KEYS: Mapping[BundleBy, str] = {
+    "all": "''",
+    "domain": "r.domain",
+    "sender": "m.sender",
+    "user": "m.user",
+    "ip": "m.ip",
+    "error": "r.error",
+}
+_ORDERS: Mapping[SortBy, str] = {
+    "age": "-m.accepted_at",
+    "size": "m.size_bytes",
+    "tries": "r.tries",
+    "next": "r.next_at",
+    "from": "lower(m.sender)",
+    "to": "lower(r.address)",
+    "domain": "r.domain",
+}

@@ -3,6 +3,7 @@
 The condition is over the aliases `m` (message), `r` (recipient) and `l` (the live lease of the recipient, or NULLs).
 """
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from mtad.mail.envelope import State
 from mtad.mail.errorclass import CLASSES
 from mtad.queue.store import Selector
 
-IDS_MAX = 10_000
+IDS_MAX = 50_000
 PATTERN_MAX = 1000
 
 Lookup = Callable[[int, int], Sequence[int]]
@@ -31,6 +32,12 @@ _STATES = {
     "failed": (f"r.state = {State.FAILED:d}", False),
 }
 _ENDED = frozenset(("done", "failed"))
+_TOUCHED = "EXISTS (SELECT 1 FROM touched t WHERE t.message = r.message AND t.n = r.n AND t.audit"
+# What lies in the trash was last touched by what brought it there.
+_LAST_PURGE = """
+SELECT max(t.audit) FROM recipient x INDEXED BY recipient_open JOIN touched t ON t.message = x.message AND t.n = x.n
+WHERE x.state IN (0, 2, 5) AND x.state = 5
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +64,14 @@ def where(what: Selector, now: float, lookup: Lookup) -> Where:
         messages, recipients = _ids(what.ids, lookup)
         numbers = [*messages, *(message for message, _ in recipients)]
         low, high = min(numbers, default=1), max(numbers, default=0)
-        either = []
-        if messages:
-            either.append(f"m.id IN ({', '.join('?' * len(messages))})")
-        if recipients:
-            either.append(f"(m.id, r.n) IN (VALUES {', '.join(['(?, ?)'] * len(recipients))})")
-        add(f"({' OR '.join(either) or '0'})", *messages, *(value for pair in recipients for value in pair))
+        add("m.id IN (SELECT value FROM json_each(?))", json.dumps(numbers))
+        if recipients:  # the text of the statement must not grow with them
+            add(
+                "(m.id IN (SELECT value FROM json_each(?))"
+                " OR (m.id, r.n) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?)))",
+                json.dumps(messages),
+                json.dumps(recipients),
+            )
     if what.sender == "<>":
         add("m.sender = ''")
     elif what.sender:
@@ -99,6 +108,15 @@ def where(what: Selector, now: float, lookup: Lookup) -> Where:
         add(f"m.size_bytes {_operator(what.size[0])} ?", what.size[1])
     if what.attempts is not None:
         add(f"r.tries {_operator(what.attempts[0])} ?", what.attempts[1])
+    if what.header_id:
+        bare = what.header_id.removeprefix("<").removesuffix(">")
+        add("m.header_id IN (?, ?)", bare, f"<{bare}>")
+    if what.subject:
+        add("instr(lower(m.subject), ?)", what.subject.translate(_LOWER))
+    if what.audits:
+        add(f"{_TOUCHED} IN (SELECT value FROM json_each(?)))", json.dumps(what.audits))  # noqa: S608
+    if what.last:
+        add(f"r.state = {State.TRASHED:d} AND {_TOUCHED} = ({_LAST_PURGE}))")
     return Where(" AND ".join(terms) or "1", tuple(params), low, high)
 
 

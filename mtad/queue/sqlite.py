@@ -12,19 +12,27 @@ from mtad import faults
 from mtad.config import Paths
 from mtad.mail.envelope import Attempt, Clock, Content, Job, NewMessage
 from mtad.queue import database, files, keys
+from mtad.queue.audit import Action, Changed, Entry, HoldRule, Looked
 from mtad.queue.blocks import BlockRows
 from mtad.queue.contents import Contents
-from mtad.queue.cycle import Cycle, Lease, LeaseOld
-from mtad.queue.operate import ChangeAll, Operate, Select, Sweep
+from mtad.queue.cycle import Cycle, Lease, LeaseOld, Settled
+from mtad.queue.holdrules import HoldRules
+from mtad.queue.operate import BundleAll, ChangeAll, Operate, Select, SortAll, Sweep
+from mtad.queue.operators import Claim, Freeze, Operators, SettleClaimed, Thaw
 from mtad.queue.people import Asked, People
 from mtad.queue.sites import SiteRows
 from mtad.queue.store import (
+    AUDIT_S,
+    Bundle,
+    BundleBy,
     Change,
     Group,
     GroupBy,
+    Preview,
     Row,
     Selector,
     Settlement,
+    SortBy,
     Stats,
     StoredSite,
     StoreError,
@@ -33,7 +41,8 @@ from mtad.queue.store import (
 )
 from mtad.queue.suppressions import Bounce, SuppressionRows
 from mtad.queue.tlsrows import TlsRows
-from mtad.queue.writer import Phase, Work, Writer, one_by_one
+from mtad.queue.trail import Trail
+from mtad.queue.writer import A, Phase, R, Work, Writer, one_by_one
 
 if TYPE_CHECKING:
     from mtad.accounts.blocks import Block
@@ -75,7 +84,7 @@ def _opened(paths: Paths, clock: Clock, *, write: bool) -> "SqliteStore":
 
 
 class SqliteStore:
-    """Store, UserStore, BlockStore and SuppressionStore. All calls come from one event loop."""
+    """Store, UserStore, BlockStore SuppressionStore and OperatorStore. All calls come from one event loop."""
 
     def __init__(
         self, paths: Paths, clock: Clock, connection: sqlite3.Connection, lock: database.Lock, *, write: bool
@@ -86,15 +95,18 @@ class SqliteStore:
         self._unnamed: frozenset[str] = frozenset()  # old files without a row, when the last sweep looked
         self._connection = connection
         self._writer = Writer(connection, checkpoints=write)
-        cycle = self._cycle = Cycle(connection, clock)
+        rules = HoldRules(connection)
+        cycle = self._cycle = Cycle(connection, clock, rules)
         self._changing = 0  # operators at work
         self._doubtful = 0  # leases up to this number may hold recipients that an operator changed
         sites = SiteRows(connection)
         operate = Operate(connection)
+        trail = Trail(connection)
         blocks = BlockRows(connection)
         suppressions = SuppressionRows(connection)
         people = People(connection)
         tls = TlsRows(connection)
+        operators = Operators(connection, cycle, operate, rules, people)
         self._accept = Work("accept", cycle.accept)
         self._lease = Work("lease", one_by_one(cycle.lease))
         self._lease_old = Work("lease_old", one_by_one(cycle.lease_old))
@@ -141,6 +153,20 @@ class SqliteStore:
         self._count_bounce = Work("count_bounce", one_by_one(suppressions.count))
         self._sweep_suppressions = Work("sweep_suppressions", one_by_one(suppressions.sweep))
         self._keyed = Work("keyed", one_by_one(partial(keys.owner, connection)), Phase.READ)
+        self._preview = Work("preview", one_by_one(operate.preview))  # it writes to a table of its own, in memory
+        self._bundles = Work("bundles", one_by_one(operate.bundles), Phase.READ)
+        self._sort = Work("sort", one_by_one(operate.sort), Phase.READ)
+        self._note = Work("note", one_by_one(trail.note))
+        self._trail = Work("trail", one_by_one(trail.look), Phase.READ)
+        self._actions = Work("actions", one_by_one(trail.actions), Phase.READ)
+        self._sweep_trail = Work("sweep_trail", one_by_one(operators.sweep))
+        self._claim = Work("claim", one_by_one(operators.claim))
+        self._settle_claimed = Work("settle_claimed", one_by_one(operators.settle))
+        self._hold_rules = Work("hold_rules", one_by_one(rules.load), Phase.READ)
+        self._add_hold_rule = Work("add_hold_rule", one_by_one(operators.add_rule))
+        self._remove_hold_rule = Work("remove_hold_rule", one_by_one(rules.remove))
+        self._freeze = Work("freeze", one_by_one(operators.freeze))
+        self._thaw = Work("thaw", one_by_one(operators.thaw))
         self._backup = Work("backup", one_by_one(self._copy_database), Phase.LONG)
 
     async def accept(self, new: NewMessage) -> str:
@@ -197,14 +223,18 @@ class SqliteStore:
             self._contents.drop(merge.whole.message.id)  # it may be another one a moment from now
         size_bytes = sum(_size(new) for new in settlement.spawn) + sum(_size(one.whole) for one in settlement.merges)
         settled = await self._writer.do(self._settle, settlement, size_bytes)
+        if self._settled(settlement, settled):
+            await asyncio.to_thread(files.delete, self._spool, [settlement.job.message.id])
+        return settled.done
+
+    def _settled(self, settlement: Settlement, settled: Settled) -> bool:
+        """Whether a file is to be deleted."""
         if settled.done:
             for new in settlement.spawn:
                 self._remember(new)
         if settled.closed:
             self._contents.drop(settlement.job.message.id)
-        if settled.file:
-            await asyncio.to_thread(files.delete, self._spool, [settlement.job.message.id])
-        return settled.done
+        return settled.file
 
     async def content(self, message_id: str) -> Content:
         kept = self._contents.get(message_id)
@@ -233,13 +263,28 @@ class SqliteStore:
     async def keyed(self, uid: int, key: str) -> str:
         return await self._writer.do(self._keyed, (uid, key))
 
-    async def change(self, what: Selector, change: Change, now: float, limit: int = 0) -> int:
+    async def change(
+        self, what: Selector, change: Change, now: float, limit: int = 0, entry: Entry | None = None
+    ) -> Changed:
+        return await self._operating(self._change, ChangeAll(what, change, now, limit, entry))
+
+    async def _operating(self, work: Work[A, R], argument: A) -> R:
+        """Have something done that may change what is leased: whoever confirms a lease meanwhile looks again."""
         self._changing += 1
         try:
-            return await self._writer.do(self._change, ChangeAll(what, change, now, limit))
+            return await self._writer.do(work, argument)
         finally:
             self._changing -= 1
             self._doubtful = self._cycle.last_lease
+
+    async def preview(self, what: Selector, change: Change, now: float, limit: int = 0, rows: int = 0) -> Preview:
+        return await self._writer.do(self._preview, ChangeAll(what, change, now, limit, rows=rows))
+
+    async def bundles(self, what: Selector, by: BundleBy, now: float, limit: int = 1000) -> Sequence[Bundle]:
+        return await self._writer.do(self._bundles, BundleAll(what, by, now, limit))
+
+    async def sort(self, what: Selector, by: SortBy, now: float, *, down: bool, limit: int) -> Sequence[str]:
+        return await self._writer.do(self._sort, SortAll(what, by, now, down, limit))
 
     async def attempts(self, message_id: str) -> Sequence[Attempt]:
         return await self._writer.do(self._attempts, message_id)
@@ -257,8 +302,12 @@ class SqliteStore:
     async def groups(self, by: GroupBy) -> Sequence[Group]:
         return await self._writer.do(self._groups, by)
 
-    async def sweep(self, now: float, history_s: float, trash_s: float, limit: int = 1000) -> int:
+    async def sweep(
+        self, now: float, history_s: float, trash_s: float, limit: int = 1000, audit_s: float = AUDIT_S
+    ) -> int:
         await self._writer.do(self._sweep_people, now)
+        if await self._writer.do(self._sweep_trail, (now, now - audit_s)):
+            await self.hold_rules()
         swept, closed = await self._writer.do(self._sweep, Sweep(now, history_s, trash_s, limit))
         for message_id in closed:
             self._contents.drop(message_id)
@@ -352,6 +401,53 @@ class SqliteStore:
 
     async def sweep_suppressions(self, now: float, since: float) -> None:
         await self._writer.do(self._sweep_suppressions, (now, since))
+
+    async def note(self, entry: Entry, now: float) -> int:
+        return await self._writer.do(self._note, (entry, now))
+
+    async def trail(self, looked: Looked) -> Sequence[Entry]:
+        return await self._writer.do(self._trail, looked)
+
+    async def actions(self, message_id: str) -> Sequence[Action]:
+        return await self._writer.do(self._actions, message_id)
+
+    async def claim(self, what: Selector, now: float, until: float, after: str, limit: int) -> Sequence[Job]:
+        return await self._writer.do(self._claim, Claim(what, now, until, after, limit))
+
+    async def settle_claimed(self, settlements: Sequence[Settlement], entry: Entry, now: float, audit: int) -> Changed:
+        for settlement in settlements:
+            for new in settlement.spawn:
+                self._check_file(new)
+        size = sum(_size(new) for settlement in settlements for new in settlement.spawn)
+        changed, each = await self._writer.do(self._settle_claimed, SettleClaimed(settlements, entry, now, audit), size)
+        done = zip(settlements, each, strict=True)
+        gone = [settlement.job.message.id for settlement, settled in done if self._settled(settlement, settled)]
+        if gone:
+            await asyncio.to_thread(files.delete, self._spool, gone)
+        return changed
+
+    async def hold_rules(self) -> Sequence[HoldRule]:
+        return await self._writer.do(self._hold_rules, None)
+
+    async def add_hold_rule(self, rule: HoldRule, entry: Entry, now: float) -> int:
+        number = await self._writer.do(self._add_hold_rule, (rule, entry, now))
+        await self.hold_rules()  # from now on it is in force
+        return number
+
+    async def remove_hold_rule(self, number: int) -> bool:
+        removed = await self._writer.do(self._remove_hold_rule, number)
+        await self.hold_rules()
+        return removed
+
+    async def freeze(self, user: "StoredUser", what: Selector, entry: Entry, now: float) -> Changed:
+        changed = await self._operating(self._freeze, Freeze(user, what, entry, now))
+        await self.hold_rules()
+        return changed
+
+    async def thaw(self, user: "StoredUser", entry: Entry, now: float, *, release: bool) -> Changed:
+        changed = await self._operating(self._thaw, Thaw(user, entry, now, release))
+        await self.hold_rules()
+        return changed
 
     async def close(self) -> None:
         await self._writer.close()

@@ -6,9 +6,12 @@ and is all-or-nothing: it happened durably when the call returns, or it did not 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from mtad.mail.envelope import Attempt, Content, Job, Message, NewMessage, Recipient
+
+if TYPE_CHECKING:
+    from mtad.queue.audit import Changed, Entry
 
 
 class StoreError(Exception):
@@ -51,6 +54,10 @@ class Selector:
     newer_s: float | None = None
     size: tuple[str, int] | None = None  # (">", 4096)
     attempts: tuple[str, int] | None = None
+    header_id: str = ""  # the Message-ID field, exact, with or without its <>
+    subject: str = ""  # part of it
+    audits: tuple[int, ...] = ()  # what the operations of these numbers changed
+    last: bool = False  # what the last Trash took of what still is TRASHED
     all: bool = False
 
     @property
@@ -91,11 +98,28 @@ class Trash:
 
 @dataclass(frozen=True, slots=True)
 class Restore:
-    """TRASHED -> READY, due now."""
+    """TRASHED -> what it was before: HELD, or READY with its time."""
 
 
-Change = Hold | Release | RetryAt | Trash | Restore
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """READY, HELD: to another `address`, or another way; "" leaves it. What is READY is due now. `domain` is what goes
+    with the address, or the target of the way ("smtp://host:25")."""
 
+    address: str
+    domain: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unredirect:
+    """READY, HELD: back to where it went before its first Redirect. What is READY is due now."""
+
+
+Change = Hold | Release | RetryAt | Trash | Restore | Redirect | Unredirect
+
+
+AUDIT_S = 365 * 86400.0
+"""How long what operators did is kept."""
 
 SENDING_WINDOW_S = 86400.0
 """The limits of a user's sending look back this far."""
@@ -140,6 +164,32 @@ class Group:
     open: int
     failed: int  # kept as history
     oldest_at: float | None = None
+
+
+BundleBy = Literal["all", "domain", "sender", "user", "ip", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Selected recipients that have something in common."""
+
+    key: str
+    recipients: int
+    messages: int
+    size_bytes: int
+    oldest_at: float
+
+
+SortBy = Literal["age", "size", "tries", "next", "from", "to", "domain"]
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a change would do. `active` as in Changed."""
+
+    recipients: int
+    active: int
+    rows: Sequence[Row]
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,8 +295,20 @@ class Store(Protocol):
     async def keyed(self, uid: int, key: str) -> str:
         """The id of the mail that this uid stored with this key, "" when none is remembered."""
 
-    async def change(self, what: Selector, change: Change, now: float, limit: int = 0) -> int:
-        """Apply to all selected recipients whose state allows it, in one transaction. How many it changed."""
+    async def change(
+        self, what: Selector, change: Change, now: float, limit: int = 0, entry: "Entry | None" = None
+    ) -> "Changed":
+        """Apply to all selected recipients whose state allows it, and write who did it, in one transaction. Without an
+        `entry` it was the daemon, and nothing is written about it."""
+
+    async def preview(self, what: Selector, change: Change, now: float, limit: int = 0, rows: int = 0) -> "Preview":
+        """What `change` would do, and the first `rows` of the recipients it would change."""
+
+    async def bundles(self, what: Selector, by: BundleBy, now: float, limit: int = 1000) -> Sequence[Bundle]:
+        """The selected recipients counted together, the largest bundles first."""
+
+    async def sort(self, what: Selector, by: SortBy, now: float, *, down: bool, limit: int) -> Sequence[str]:
+        """The ids of the selected recipients in that order, at most `limit`."""
 
     async def bring_forward(self, latest: float) -> int:
         """Recipients that were tried and wait for a time beyond `latest` are due then: the clock they were put off by
@@ -264,9 +326,11 @@ class Store(Protocol):
         """The open and the failed recipients, by the class of their last error ("" is not among them), their domain,
         or the user, sender or client address of their message; most open ones first, at most 200."""
 
-    async def sweep(self, now: float, history_s: float, trash_s: float, limit: int = 1000) -> int:
-        """Forget finished messages older than `history_s` and trash older than `trash_s`, at most `limit` messages;
-        delete body files that no row names. How many messages went."""
+    async def sweep(
+        self, now: float, history_s: float, trash_s: float, limit: int = 1000, audit_s: float = AUDIT_S
+    ) -> int:
+        """Forget finished messages older than `history_s` and trash older than `trash_s`, at most `limit` messages, and
+        what operators did longer ago than `audit_s`; delete body files that no row names. How many messages went."""
 
     async def usage(self, user: str, now: float) -> Usage:
         """What this user sent within SENDING_WINDOW_S, by what `accept` stored."""

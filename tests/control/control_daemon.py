@@ -69,6 +69,12 @@ class App:
     def close_session(self, number: int) -> bool:
         return number == 17
 
+    def expand(self, address: str) -> tuple[str, ...]:
+        return () if address == "nobody@example.test" else (address,)
+
+    def ids(self) -> Ids:
+        return Ids(time.time, random.Random(3))
+
     def usage(self, who: str) -> Sequence[Usage]:
         return [Usage("client" if who else "all", "errors", 3, "100/10m", "limits.error_rate")]
 

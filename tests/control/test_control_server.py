@@ -285,7 +285,7 @@ def test_members_of_the_admin_group_are_admins(daemon: Daemon, membership: str) 
     who = (f"--reuid={NOBODY}", membership, rest)
     (reply,) = call_as(*who, path=daemon.path, method="io.mtad.QueueHold", parameters={"all": True})
     assert reply == {"parameters": {"changed": 0}}
-    assert any(f"uid={NOBODY}" in line for line in daemon.bench.lines)
+    assert any(f"({NOBODY})" in line for line in daemon.bench.lines)
 
 
 @as_nobody

@@ -13,10 +13,10 @@ from mtad.config import Access as AccessSettings
 from mtad.config import Address, RouteRule, Target
 from mtad.control.admin import Caller, Failed
 from mtad.control.handlers.daemon import settings, target, toml
-from mtad.control.handlers.queue import words
 from mtad.control.operation import Access, check
 from mtad.control.operations import BY_NAME
 from mtad.control.run import perform
+from mtad.control.said import words
 from mtad.mail.envelope import State
 from mtad.mail.reply import Reply
 
@@ -38,6 +38,9 @@ class Operator:
     async def one(self, name: str, /, **given: Any) -> dict[str, Any]:
         (row,) = await self.call(name, **given)
         return row
+
+    async def count(self, name: str, /, **given: Any) -> int:
+        return (await self.one(name, **given))["changed"]
 
     async def listed(self, **given: Any) -> list[str]:
         try:
@@ -151,12 +154,12 @@ async def test_pages_put_a_message_together_again(operator: Operator, monkeypatc
 
 async def test_the_life_of_held_mail(operator: Operator) -> None:
     message_id = await operator.bench.accept("b@b.test", "c@c.test")
-    assert await operator.one("queue.hold", to="b@b.test", reason="why not") == {"changed": 1}
+    assert await operator.count("queue.hold", to="b@b.test", reason="why not") == 1
     assert (await operator.one("queue.list", state=["held"]))["queue_name"] == "hold"
     assert (await operator.one("queue.list"))["queue_name"] == "incoming"
-    assert await operator.one("queue.hold", ids=[f"{message_id}.1"]) == {"changed": 0}
+    assert await operator.count("queue.hold", ids=[f"{message_id}.1"]) == 0
     assert operator.bench.app.wakes == 1
-    assert await operator.one("queue.release", all=True) == {"changed": 1}
+    assert await operator.count("queue.release", all=True) == 1
     assert operator.bench.app.wakes == 2
     assert operator.bench.lines[0] == (
         'operator: caller=uid=0, operation=queue.hold, selector="--to b@b.test", reason="why not", changed=1'
@@ -165,28 +168,28 @@ async def test_the_life_of_held_mail(operator: Operator) -> None:
 
 async def test_flush_and_retry(operator: Operator) -> None:
     await operator.bench.accept("b@b.test", reply=LATER)
-    assert await operator.one("queue.retry", all=True, in_="2h") == {"changed": 1}
+    assert await operator.count("queue.retry", all=True, in_="2h") == 1
     assert (await operator.one("queue.list"))["next_attempt"] == int(operator.now) + 7200
-    assert await operator.one("queue.flush", domain="b.test") == {"changed": 1}
+    assert await operator.count("queue.flush", domain="b.test") == 1
     assert (await operator.one("queue.list"))["next_attempt"] == int(operator.now)
 
 
 async def test_purge_and_restore(operator: Operator) -> None:
     first = await operator.bench.accept("b@b.test")
     second = await operator.bench.accept("c@c.test", "d@d.test")
-    assert await operator.one("queue.purge", ids=[first]) == {"changed": 1}
+    assert await operator.count("queue.purge", ids=[first]) == 1
     operator.now += 60
-    assert await operator.one("queue.purge", ids=[second]) == {"changed": 2}
+    assert await operator.count("queue.purge", ids=[second]) == 2
     assert await operator.listed() == []
     assert await operator.listed(state=["trashed"]) == ["b@b.test", "c@c.test", "d@d.test"]
     *preview, count = await operator.call("queue.restore", last=True, dry_run=True)
     assert [row["queue_id"] for row in preview] == [second]
     assert count == {"changed": 0, "would_change": 2}
-    assert await operator.one("queue.restore", last=True) == {"changed": 2}
+    assert await operator.count("queue.restore", last=True) == 2
     assert await operator.listed() == ["c@c.test", "d@d.test"]
     assert "selector=--last" in operator.bench.lines[-1]
-    assert await operator.one("queue.restore", ids=[first]) == {"changed": 1}
-    assert await operator.one("queue.restore", last=True) == {"changed": 0}
+    assert await operator.count("queue.restore", ids=[first]) == 1
+    assert await operator.count("queue.restore", last=True) == 0
 
 
 @pytest.mark.parametrize("verb", ["flush", "hold", "release", "retry", "purge", "restore"])
@@ -203,7 +206,7 @@ async def test_a_dry_run_tells_what_would_happen(operator: Operator, verb: str, 
     assert not operator.bench.lines
     assert sum(len(row["recipients"]) for row in preview) == count["would_change"] > 0
     assert count["changed"] == 0
-    assert await operator.one(f"queue.{verb}", all=True, limit=limit) == {"changed": count["would_change"]}
+    assert await operator.count(f"queue.{verb}", all=True, limit=limit) == count["would_change"]
 
 
 async def test_show(operator: Operator) -> None:
@@ -398,7 +401,7 @@ def test_the_selector_in_the_log() -> None:
         "ids": ["3kf9", "3kfa.2"], "from": "<>", "state": ["held", "trashed"], "older": "2h", "size": ">4k", "limit": 5,
         "all": True,
     }  # fmt: skip
-    said = words(check(BY_NAME["queue.list"], given))
+    said = words(BY_NAME["queue.list"], check(BY_NAME["queue.list"], given))
     assert said == "3kf9 3kfa.2 --from <> --state held --state trashed --older 7200s --size >4096 --limit 5 --all"
 
 

@@ -9,6 +9,7 @@ from queue_mails import HEAD, LATER, NEVER, NOW, OK, mail, message_id, outcome
 
 from mtad.config import Paths
 from mtad.mail.envelope import Content, Peer, State
+from mtad.queue.audit import Entry
 from mtad.queue.store import (
     Hold,
     Release,
@@ -270,7 +271,7 @@ async def test_operator_against_a_running_try(
 ) -> None:
     await store.accept(mail(1))
     (job,) = await store.lease(NOW, UNTIL, 1)
-    assert await store.change(ALL, change, NOW) == 1
+    assert (await store.change(ALL, change, NOW)).recipients == 1
     reply = {State.READY: LATER, State.DONE: OK, State.FAILED: NEVER}[result]
     assert await store.settle(outcome(job, result, reply, next_at=NOW + 300))
     assert await states(store) == {f"{message_id(1)}.1": expected}
@@ -281,7 +282,7 @@ async def test_operator_against_a_running_try(
 async def test_operators_time_stays_when_the_running_try_is_put_off(store: Store) -> None:
     await store.accept(mail(1))
     (job,) = await store.lease(NOW, UNTIL, 1)
-    assert await store.change(ALL, RetryAt(NOW + 7), NOW) == 1
+    assert (await store.change(ALL, RetryAt(NOW + 7), NOW)).recipients == 1
     assert await store.settle(outcome(job, State.READY, LATER, next_at=NOW + 300))
     assert await store.next_due(NOW) == NOW + 7
 
@@ -432,32 +433,34 @@ async def test_empty_selector_changes_nothing(store: Store) -> None:
 
 async def test_each_change_takes_only_the_states_it_may(store: Store) -> None:
     await store.accept(mail(1, next_at=NOW + 500))
-    assert await store.change(ALL, Release(), NOW) == 0
-    assert await store.change(ALL, Restore(), NOW) == 0
-    assert await store.change(ALL, Hold(), NOW) == 1
-    assert await store.change(ALL, Hold(), NOW) == 0
-    assert await store.change(ALL, RetryAt(NOW), NOW) == 0
+    assert (await store.change(ALL, Release(), NOW)).recipients == 0
+    assert (await store.change(ALL, Restore(), NOW)).recipients == 0
+    assert (await store.change(ALL, Hold(), NOW)).recipients == 1
+    assert (await store.change(ALL, Hold(), NOW)).recipients == 0
+    assert (await store.change(ALL, RetryAt(NOW), NOW)).recipients == 0
     assert await store.next_due(NOW) is None
-    assert await store.change(ALL, Trash(), NOW) == 1
+    assert (await store.change(ALL, Trash(), NOW, entry=Entry(0, "root", "queue.purge"))).recipients == 1
     assert await store.select(Selector(), NOW) == []
     assert await store.content(message_id(1))
-    assert await store.change(ALL, Release(), NOW) == 0
-    assert await store.change(ALL, Restore(), NOW + 3) == 1
+    assert (await store.change(ALL, Release(), NOW)).recipients == 0
+    assert (await store.change(ALL, Restore(), NOW + 3, entry=Entry(0, "root", "queue.restore"))).recipients == 1
+    assert await store.next_due(NOW) is None  # it was held
+    assert (await store.change(ALL, Release(), NOW + 3)).recipients == 1
     assert await store.next_due(NOW) == NOW + 3
-    assert await store.change(ALL, RetryAt(NOW + 9), NOW) == 1
+    assert (await store.change(ALL, RetryAt(NOW + 9), NOW)).recipients == 1
     (job,) = await store.lease(NOW + 9, UNTIL, 1)
     await store.settle(outcome(job, State.DONE, OK))
     for change in (Hold(), Trash(), Release(), Restore(), RetryAt(NOW)):
-        assert await store.change(ALL, change, NOW) == 0
+        assert (await store.change(ALL, change, NOW)).recipients == 0
 
 
 async def test_change_keeps_to_its_limit_and_selector(store: Store) -> None:
     for number in range(5):
         await store.accept(mail(number, "a@x.test", "b@y.test"))
-    assert await store.change(Selector(domain="x.test"), Hold(), NOW, limit=3) == 3
+    assert (await store.change(Selector(domain="x.test"), Hold(), NOW, limit=3)).recipients == 3
     held = await store.select(Selector(states=("held",)), NOW)
     assert [row.recipient.id for row in held] == [f"{message_id(number)}.1" for number in range(3)]
-    assert await store.change(Selector(states=("held",)), Release(), NOW) == 3
+    assert (await store.change(Selector(states=("held",)), Release(), NOW)).recipients == 3
 
 
 # Time and totals

@@ -75,7 +75,7 @@ async def test_a_change_by_class(store) -> None:
     from mtad.queue.store import Hold
 
     await filled(store)
-    assert await store.change(Selector(error="mailbox-full"), Hold(), NOW) == 2
+    assert (await store.change(Selector(error="mailbox-full"), Hold(), NOW)).recipients == 2
 
 
 async def test_groups(store) -> None:

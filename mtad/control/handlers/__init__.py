@@ -3,9 +3,41 @@
 from collections.abc import Mapping
 
 from mtad.control.admin import Handler
-from mtad.control.handlers import backup, blocks, daemon, dkim, explain, queue, sessions, submit, suppress, tls, users
+from mtad.control.handlers import (
+    audit,
+    backup,
+    blocks,
+    daemon,
+    dkim,
+    explain,
+    freeze,
+    holdrules,
+    queue,
+    sessions,
+    submit,
+    suppress,
+    tls,
+    users,
+    verbs,
+)
 
-_MODULES = (backup, blocks, daemon, dkim, explain, queue, sessions, submit, suppress, tls, users)
+_MODULES = (
+    audit,
+    backup,
+    blocks,
+    daemon,
+    dkim,
+    explain,
+    freeze,
+    holdrules,
+    queue,
+    sessions,
+    submit,
+    suppress,
+    tls,
+    users,
+    verbs,
+)
 
 HANDLERS: Mapping[str, Handler] = {name: handler for module in _MODULES for name, handler in module.HANDLERS.items()}
 """Name of the operation -> its handler."""

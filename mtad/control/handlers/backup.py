@@ -25,7 +25,6 @@ async def backup_create(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
         if os.path.dirname(where) == os.path.dirname(path):  # the name it has while it is written tells nobody anything
             where = path
         raise Failed("CannotCreate", f"{where}: {error.strerror or error}") from None
-    admin.events.operator(str(admin.caller), "backup.create", path, "", files)
     yield {"path": path, "size_bytes": size_bytes, "files": files}
 
 

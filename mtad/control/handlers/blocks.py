@@ -30,7 +30,6 @@ async def block_add(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
         block = await admin.blocks.add(Block(args["value"], reason, str(admin.caller), now, until_at))
     except BlockError as error:
         raise Failed("BadData", str(error)) from None
-    admin.events.operator(str(admin.caller), "block.add", block.value, reason, 1)
     yield _row(block)
 
 
@@ -41,7 +40,6 @@ async def block_remove(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
         raise Failed("BadData", str(error)) from None
     if block is None:
         raise Failed("NotFound", f"there is no block of {args['value']}; `mtactl block list` shows them")
-    admin.events.operator(str(admin.caller), "block.remove", block.value, args["reason"] or "", 1)
     yield _row(block)
 
 

@@ -37,7 +37,6 @@ def _about_dkim(admin: Admin, oldest_at: float | None) -> list[str]:
 
 async def reload(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
     notes = await _reload(admin)
-    admin.events.operator(str(admin.caller), "reload", "", "", 1)
     yield {"reloaded": True, "notes": notes}
 
 
@@ -47,7 +46,6 @@ async def alias_check(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
     if problems:
         raise Failed("BadData", "\n".join(problems))
     await _reload(admin)
-    admin.events.operator(str(admin.caller), "alias.check", " ".join(files), "", 1)
     yield {"files": list(files), "problems": [], "reloaded": not admin.offline}
 
 

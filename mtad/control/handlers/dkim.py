@@ -49,7 +49,7 @@ def _state_row(domain: str, key: KeyState, note: str) -> Row:
 async def dkim_generate(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
     domain, selector, now = args["domain"], args["selector"] or "", admin.clock()
     make = partial(admin.keys.generate, domain, selector, args["algorithm"], now, at_once=args["now"])
-    for key in await _made(admin, "dkim.generate", make):
+    for key in await _made(admin, make):
         yield _row(key, SIGNS_ALREADY if key.stage is Stage.ACTIVE else WAITS)
 
 
@@ -57,7 +57,7 @@ async def dkim_import(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
     name, pem = args["key"]
     selector = args["selector"] or name.partition(".")[0]
     adopt = partial(admin.keys.adopt, args["domain"], selector, pem.encode("utf-8"), admin.clock(), at_once=args["now"])
-    for key in await _made(admin, "dkim.import", adopt):
+    for key in await _made(admin, adopt):
         weak = key.algorithm == "rsa" and key.bits < 2048
         note = "signs from now on; DNS should serve this" if key.stage is Stage.ACTIVE else WAITS
         yield _row(key, f"{note}; {key.bits} bits are few: rotate soon" if weak else note)
@@ -65,7 +65,6 @@ async def dkim_import(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
 
 async def dkim_export(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
     found = _selected(admin, args)
-    admin.events.operator(str(admin.caller), "dkim.export", " ".join(key.name for key in found), "", len(found))
     for key in found:
         pem = admin.keys.private(key.domain, key.selector).decode("ascii")
         yield {"domain": key.domain, "selector": key.selector, "algorithm": key.algorithm, "pem": pem}
@@ -90,20 +89,20 @@ async def dkim_rotate(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
             yield row
         return
     if args["abort"]:
-        moves = await _changed(admin, "dkim.rotate", domain, lambda ring: rotation.aborted(ring, now))
+        moves = await _changed(admin, domain, lambda ring: rotation.aborted(ring, now))
         for move in moves:
             yield _told(admin, move, UNPUBLISH)
         return
     underway = admin.keys.ring(domain).rotation
     if not (args["now"] and underway):
         rotate = partial(admin.keys.rotate, domain, (args["selector"] or "").lower(), args["algorithm"], now)
-        made = await _made(admin, "dkim.rotate", rotate)
+        made = await _made(admin, rotate)
         if not args["now"]:
             for key in made:
                 yield _row(key, WAITS)
             return
     rules = watch.rules_of(admin.config)
-    moves = await _changed(admin, "dkim.rotate", domain, lambda ring: rotation.switched(ring, now, rules))
+    moves = await _changed(admin, domain, lambda ring: rotation.switched(ring, now, rules))
     files = {key.selector: key for key in admin.keys.list() if key.domain == domain}
     for move in moves:
         if move.to is Stage.ACTIVE:
@@ -121,7 +120,7 @@ async def _schedule(admin: Admin, domain: str, every_s: float) -> AsyncGenerator
     def scheduled(ring: Ring) -> tuple[Ring, list[Move]]:
         return replace(ring, schedule_s=every_s), []
 
-    await _changed(admin, "dkim.rotate", domain, scheduled)
+    await _changed(admin, domain, scheduled)
     ring = admin.keys.ring(domain)
     note = f"is replaced by itself from {_day(rotation.next_at(ring))} on" if every_s else "is replaced when you say so"
     for key in ring.of(Stage.ACTIVE):
@@ -139,7 +138,7 @@ async def dkim_retire(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
         oldest_at=oldest,
         at_once=args["now"],
     )
-    for move in await _changed(admin, "dkim.retire", domain, retire):
+    for move in await _changed(admin, domain, retire):
         note = "its private key is destroyed; if its record is in DNS, remove it"
         if move.to is Stage.RETIRING:
             note = f"signs no more; keep its record until {_day(now + rules.keep_s)}"
@@ -210,7 +209,6 @@ async def dns_push(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
             yield {"domain": domain, "name": one.name, "text": one.text, "done": "set" if one.text else "removed"}
     if not changed:
         raise Failed("NotFound", f"{wanted or 'no domain'} has {'no' if wanted else 'any'} key")
-    admin.events.operator(str(admin.caller), "dns.push", wanted, "", changed)
     admin.keys.stir()
 
 
@@ -222,7 +220,7 @@ def _publication(domain: str, key: KeyState) -> watch.Publication:
 # --- what they share
 
 
-async def _made(admin: Admin, operation: str, make: Callable[[], Sequence[KeyFile]]) -> Sequence[KeyFile]:
+async def _made(admin: Admin, make: Callable[[], Sequence[KeyFile]]) -> Sequence[KeyFile]:
     """New keys, in use as far as they are."""
     try:
         made = await asyncio.to_thread(make)
@@ -231,7 +229,6 @@ async def _made(admin: Admin, operation: str, make: Callable[[], Sequence[KeyFil
         raise Failed("CannotCreate", str(error)) from None
     except OSError as error:
         raise Failed("CannotCreate", f"{error.filename or admin.config.paths.dkim}: {error.strerror}") from None
-    admin.events.operator(str(admin.caller), operation, " ".join(key.name for key in made), "", len(made))
     usable = {key.path for key in admin.keys.list()}
     broken = [key.path for key in made if key.path not in usable]
     if broken:
@@ -241,9 +238,7 @@ async def _made(admin: Admin, operation: str, make: Callable[[], Sequence[KeyFil
     return made
 
 
-async def _changed(
-    admin: Admin, operation: str, domain: str, change: Callable[[Ring], tuple[Ring, list[Move]]]
-) -> Sequence[Move]:
+async def _changed(admin: Admin, domain: str, change: Callable[[Ring], tuple[Ring, list[Move]]]) -> Sequence[Move]:
     """A change of a ring, told and under way."""
     try:
         moves = await asyncio.to_thread(admin.keys.change, domain, change)
@@ -251,8 +246,6 @@ async def _changed(
         raise Failed("NothingMatched", str(error)) from None
     except OSError as error:
         raise Failed("CannotCreate", f"{error.filename or admin.config.paths.dkim}: {error.strerror}") from None
-    names = " ".join(watch.where(domain, move.selector) for move in moves) or domain
-    admin.events.operator(str(admin.caller), operation, names, "", len(moves))
     for move in moves:
         admin.events.dkim_stage(move.domain, move.selector, move.to.value)
     admin.keys.stir()

@@ -1,22 +1,25 @@
-"""The queue verbs: look, and change what a selector means."""
+"""Looking at the queue; the verbs that change it are in `mtad.control.handlers.verbs`."""
 
+import asyncio
+from base64 import b64encode
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import replace
 from itertools import groupby
 
 from mtad.control.admin import Admin, Args, Failed, Handler, Row
 from mtad.control.handlers import rows
-from mtad.control.operation import SELECTOR, Access
-from mtad.control.values import ITEMS_MAX
+from mtad.control.operation import Access
 from mtad.mail import address as addresses
 from mtad.mail.envelope import State
 from mtad.queue import store as queue
-from mtad.queue.store import Change, Hold, Release, Restore, RetryAt, Selector, Trash
+from mtad.queue.store import BundleBy, Selector, SortBy
 
 PAGE = 500
+GROUPS_MAX = 1000
+SORTED_MAX = 1_000_000  # the ids of so many are in memory at once
+OCTETS_PER_ROW = 48 * 1024
 RECIPIENTS_PER_ROW = 2000  # more of one message come in a further row
-EVERY_STATE = ("active", "ready", "deferred", "held", "trashed", "done", "failed")
 OPEN = frozenset({State.READY, State.LEASED, State.HELD})
+EVERY_STATE = ("active", "ready", "deferred", "held", "trashed", "done", "failed")
 
 
 def selector(args: Args) -> Selector:
@@ -38,30 +41,12 @@ def selector(args: Args) -> Selector:
         newer_s=args["newer"],
         size=args["size"],
         attempts=args["attempts"],
+        header_id=args["message_id"] or "",
+        subject=args["subject"] or "",
+        audits=(args["audit"],) if args["audit"] else (),
+        last=bool(args.get("last")),
         all=args["all"],
     )
-
-
-def words(args: Args) -> str:
-    """The selector as one line for the log, as it could be typed."""
-    if args.get("last"):
-        return "--last"
-    shown = []
-    for param in SELECTOR:
-        match args[param.name]:
-            case None | () | False:
-                continue
-            case True:
-                shown.append(f"--{param.name}")
-            case tuple() as many if param.kind in {"id", "choice"}:
-                shown += many if param.positional else [f"--{param.name} {one}" for one in many]
-            case (sign, number):
-                shown.append(f"--{param.name} {sign}{number}")
-            case float() as seconds:
-                shown.append(f"--{param.name} {seconds:.0f}s")
-            case value:
-                shown.append(f"--{param.name} {value}")
-    return " ".join(shown)
 
 
 async def pages(
@@ -102,14 +87,57 @@ async def messages(
 
 
 async def queue_list(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
-    what, now, empty = selector(args), admin.clock(), True
+    what, now, limit, empty = selector(args), admin.clock(), args["limit"], True
     if what.empty:
         what = Selector(all=True)
-    async for together in messages(admin, what, args["limit"], now):
-        empty = False
-        yield rows.message(together, now)
+    if sum(1 for name in ("group_by", "sort", "count") if args[name]) > 1:
+        raise Failed("Usage", "--group-by, --sort and --count do not go together")
+    if args["group_by"] or args["count"]:
+        shown = _groups(admin, what, args["group_by"] or "all", limit or GROUPS_MAX, now)
+    elif args["sort"]:
+        shown = _sorted(admin, what, args["sort"], args["reverse"], limit or SORTED_MAX, now)
+    else:
+        shown = _listed(admin, what, limit, now)
+    try:
+        async for row in shown:
+            empty = False
+            yield row
+    except ValueError as error:  # a prefix of more than one id, and the like
+        raise Failed("Usage", str(error)) from None
+    if empty and args["count"]:
+        yield {"count": 0, "messages": 0, "size_bytes": 0, "oldest": None}
     if empty and what != Selector(all=True):
         raise Failed("NothingMatched", "nothing matched")
+
+
+async def _listed(admin: Admin, what: Selector, limit: int | None, now: float) -> AsyncGenerator[Row, None]:
+    async for together in messages(admin, what, limit, now):
+        yield rows.message(together, now)
+
+
+async def _groups(admin: Admin, what: Selector, by: BundleBy, limit: int, now: float) -> AsyncGenerator[Row, None]:
+    for group in await admin.store.bundles(what, by, now, limit):
+        row = {
+            "count": group.recipients,
+            "messages": group.messages,
+            "size_bytes": group.size_bytes,
+            "oldest": int(group.oldest_at),
+        }
+        yield row if by == "all" else {"by": by, "group": group.key, **row}
+
+
+async def _sorted(
+    admin: Admin, what: Selector, by: SortBy, down: bool, limit: int, now: float
+) -> AsyncGenerator[Row, None]:
+    """The order is made at once; what is shown of each recipient is read page by page."""
+    ids = await admin.store.sort(what, by, now, down=down, limit=limit)
+    for start in range(0, len(ids), PAGE):
+        page = ids[start : start + PAGE]
+        found = await admin.store.select(Selector(ids=tuple(page), states=what.states), now, "", PAGE)
+        by_id = {row.recipient.id: row for row in found}
+        ordered = [by_id[one] for one in page if one in by_id]  # one may be gone by now
+        for _, together in groupby(ordered, key=lambda row: row.message.id):
+            yield rows.message(list(together), now)
 
 
 async def queue_mailq(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
@@ -125,10 +153,43 @@ async def queue_show(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
         empty = True
         async for together in messages(admin, Selector(ids=(given,), states=EVERY_STATE), None, now):
             empty = False
-            tries = await admin.store.attempts(together[0].message.id)
-            yield rows.detail(together, tries, now)
+            message_id = together[0].message.id
+            tries, actions = await admin.store.attempts(message_id), await admin.store.actions(message_id)
+            yield rows.detail(together, tries, actions, now)
         if empty:
             raise Failed("NotFound", f"there is no message {given}")
+
+
+async def queue_body(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
+    """The octets of a mail, some at a time."""
+    message_id = (await _one(admin, args["id"])).message.id
+    content = await admin.store.content(message_id)
+    for name, part in (("head", content.head), ("body", content.body)):
+        if args["part"] in {None, name}:
+            async for octets in _octets(part):
+                yield {"queue_id": message_id, "octets": b64encode(octets).decode()}
+
+
+async def _one(admin: Admin, given: str) -> queue.Row:
+    async for page in pages(admin, Selector(ids=(given,), states=EVERY_STATE), 1, admin.clock()):
+        return page[0]
+    raise Failed("NotFound", f"there is no message {given}")
+
+
+async def _octets(part: bytes | str) -> AsyncGenerator[bytes, None]:
+    if isinstance(part, bytes):
+        for start in range(0, len(part), OCTETS_PER_ROW):
+            yield part[start : start + OCTETS_PER_ROW]
+        return
+    try:
+        file = await asyncio.to_thread(open, part, "rb")
+    except OSError as error:
+        raise Failed("Busy", f"{part}: {error.strerror}") from None
+    try:
+        while octets := await asyncio.to_thread(file.read, OCTETS_PER_ROW):
+            yield octets
+    finally:
+        file.close()
 
 
 async def queue_stats(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
@@ -147,100 +208,10 @@ async def queue_stats(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
     }
 
 
-async def queue_flush(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
-    async for row in _change(admin, "queue.flush", args, RetryAt(admin.clock()), OPEN - {State.HELD}):
-        yield row
-
-
-async def queue_retry(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
-    at = admin.clock() + (args["in"] or 0.0)
-    async for row in _change(admin, "queue.retry", args, RetryAt(at), OPEN - {State.HELD}):
-        yield row
-
-
-async def queue_hold(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
-    async for row in _change(admin, "queue.hold", args, Hold(), OPEN - {State.HELD}):
-        yield row
-
-
-async def queue_release(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
-    async for row in _change(admin, "queue.release", args, Release(), frozenset({State.HELD})):
-        yield row
-
-
-async def queue_purge(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
-    async for row in _change(admin, "queue.purge", args, Trash(), OPEN):
-        yield row
-
-
-async def queue_restore(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
-    if not args["last"]:
-        async for row in _change(admin, "queue.restore", args, Restore(), frozenset({State.TRASHED})):
-            yield row
-        return
-    ids = await _last_purge(admin)
-    total = {"changed": 0, "would_change": 0} if args["dry_run"] else {"changed": 0}
-    for start in range(0, len(ids), ITEMS_MAX):
-        some = {**args, "ids": ids[start : start + ITEMS_MAX]}
-        async for row in _change(admin, "queue.restore", some, Restore(), frozenset({State.TRASHED})):
-            if "changed" in row:
-                total = {name: total[name] + row[name] for name in total}
-            else:
-                yield row
-    yield total
-
-
-async def _last_purge(admin: Admin) -> tuple[str, ...]:
-    """The ids of the recipients that the newest purge took: the trash remembers when each came into it."""
-    newest, ids = 0.0, list[str]()
-    async for page in pages(admin, Selector(states=("trashed",)), None, admin.clock()):
-        for row in page:
-            if row.recipient.next_at > newest:
-                newest, ids = row.recipient.next_at, []
-            if row.recipient.next_at == newest:
-                ids.append(row.recipient.id)
-    return tuple(ids)
-
-
-async def _change(
-    admin: Admin, name: str, args: Args, change: Change, touches: frozenset[State]
-) -> AsyncGenerator[Row, None]:
-    """Apply a change, or with dry_run show the messages it would touch; the count comes last."""
-    what, now, limit = selector(args), admin.clock(), args["limit"]
-    if not what.states and isinstance(change, Restore):
-        what = replace(what, states=("trashed",))
-    if args["dry_run"]:
-        would_change = 0
-        async for together in messages(admin, what, None, now):
-            touched = [row for row in together if row.recipient.state in touches]
-            if limit is not None:
-                touched = touched[: limit - would_change]
-            if touched:
-                would_change += len(touched)
-                yield rows.message(touched, now)
-            if would_change == limit:
-                break
-        yield {"changed": 0, "would_change": would_change}
-        return
-    try:
-        changed = await admin.store.change(what, change, now, limit or 0)
-    except ValueError as error:  # a prefix of more than one id, and the like
-        raise Failed("Usage", str(error)) from None
-    admin.events.operator(str(admin.caller), name, words(args), args["reason"] or "", changed)
-    if changed:
-        admin.app.wake()
-    yield {"changed": changed}
-
-
 HANDLERS: Mapping[str, Handler] = {
     "queue.list": queue_list,
     "queue.show": queue_show,
-    "queue.flush": queue_flush,
-    "queue.hold": queue_hold,
-    "queue.release": queue_release,
-    "queue.retry": queue_retry,
-    "queue.purge": queue_purge,
-    "queue.restore": queue_restore,
+    "queue.body": queue_body,
     "queue.stats": queue_stats,
     "queue.mailq": queue_mailq,
 }

@@ -7,6 +7,7 @@ from mtad.mail.envelope import Attempt, Recipient, State
 from mtad.mail.errorclass import CLASSES
 from mtad.mail.reply import Reply
 from mtad.queue import store as queue
+from mtad.queue.audit import Action
 
 # Postfix's name of the queue for each display word; what it does not know keeps the word. Most alive first.
 _QUEUE_NAMES = {"active": "active", "ready": "incoming", "deferred": "deferred", "held": "hold"}
@@ -79,7 +80,7 @@ def message(together: Sequence[queue.Row], now: float) -> Row:
     }
 
 
-def detail(together: Sequence[queue.Row], tries: Sequence[Attempt], now: float) -> Row:
+def detail(together: Sequence[queue.Row], tries: Sequence[Attempt], actions: Sequence[Action], now: float) -> Row:
     """All about one message. Of the tries, the newest ones of the selected recipients."""
     what, selected = together[0].message, {row.recipient.n for row in together}
     tries = [attempt for attempt in tries if attempt.n in selected][-_ATTEMPTS_MAX:]
@@ -88,7 +89,31 @@ def detail(together: Sequence[queue.Row], tries: Sequence[Attempt], now: float) 
         "helo": what.peer.helo,
         "tls": what.peer.tls,
         "subject": what.subject,
+        "body": what.body,
+        "smtputf8": what.smtputf8,
+        "requiretls": what.requiretls,
+        "priority": what.priority,
+        "ret": what.ret,
+        "envid": what.envid,
+        "hold_until": int(what.hold_until) or None,
+        "deliver_by": int(what.by_at) or None,
         "attempts": [_attempt(what.id, attempt) for attempt in tries],
+        "actions": [_action(what.id, action) for action in actions if action.n in selected],
+    }
+
+
+def _action(message_id: str, action: Action) -> Row:
+    entry = action.entry
+    return {
+        "id": f"{message_id}.{action.n}",
+        "at": round(entry.at, 3),
+        "audit": entry.id,
+        "who": entry.who,
+        "operation": entry.operation,
+        "selector": entry.selector,
+        "reason": entry.reason,
+        "before": "waiting" if action.before is State.READY else action.before.name.lower(),
+        "address_before": action.address,
     }
 
 

@@ -36,7 +36,6 @@ async def session_close(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
     number = args["number"]
     if not admin.app.close_session(number):
         raise Failed("NotFound", f"there is no session {number}; `mtactl session list` shows them")
-    admin.events.operator(str(admin.caller), "session.close", str(number), args["reason"] or "", 1)
     yield {"number": number, "closed": True}
 
 

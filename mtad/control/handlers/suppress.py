@@ -43,7 +43,6 @@ async def suppress_add(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
         one = await admin.suppressions.add(wanted)
     except SuppressionError as error:
         raise Failed("BadData", str(error)) from None
-    admin.events.operator(str(admin.caller), "suppress.add", _words(one), reason, 1)
     yield _row(one)
 
 
@@ -56,12 +55,7 @@ async def suppress_remove(admin: Admin, args: Args) -> AsyncGenerator[Row, None]
         whose = f" for {args['user']}" if args["user"] else ""
         raise Failed("NotFound", f"{args['address']} is not suppressed{whose}; `mtactl suppress list` shows what is")
     for one in gone:
-        admin.events.operator(str(admin.caller), "suppress.remove", _words(one), args["reason"] or "", 1)
         yield _row(one)
-
-
-def _words(one: Suppression) -> str:
-    return f"{one.address} --user {one.user}" if one.user else one.address
 
 
 HANDLERS: Mapping[str, Handler] = {

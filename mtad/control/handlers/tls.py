@@ -17,7 +17,6 @@ async def tls_reload(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
         loaded = await admin.app.reload_tls()
     except ConfigErrors as errors:
         raise Failed("BadConfig", f"{errors}\nnothing was changed: the certificates of before stay in use") from None
-    admin.events.operator(str(admin.caller), "tls.reload", "", "", len(loaded))
     for certificate in loaded:
         yield _row(certificate)
 

@@ -9,6 +9,7 @@ from mtad.accounts.passwords import PasswordError
 from mtad.accounts.profile import CERTIFICATES_MAX, SENDERS_MAX, Profile
 from mtad.accounts.users import StoredUser, UserError
 from mtad.control.admin import Admin, Args, Failed, Handler, Row
+from mtad.control.handlers.freeze import thaw
 from mtad.control.values import DEFAULT
 from mtad.inbound import quota
 from mtad.mail import address as addresses
@@ -29,7 +30,6 @@ async def user_add(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
         user = await admin.users.add(args["name"], args["password"], receive_only=args["receive_only"])
     except (UserError, PasswordError) as error:
         raise Failed("BadData", str(error)) from None
-    _tell(admin, "user.add", user.name)
     yield _row(user)
 
 
@@ -39,7 +39,6 @@ async def user_passwd(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
         user = await admin.users.set_password(user.name, args["password"])
     except (UserError, PasswordError) as error:
         raise Failed("BadData", str(error)) from None
-    _tell(admin, "user.passwd", user.name)
     yield _row(user)
 
 
@@ -73,7 +72,6 @@ async def user_remove(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
         yield {"name": user.name, "changed": 0, "would_change": 1}
         return
     changed = int(await admin.users.remove(user.name))
-    admin.events.operator(str(admin.caller), "user.remove", user.name, args["reason"] or "", changed)
     yield {"name": user.name, "changed": changed}
 
 
@@ -90,13 +88,15 @@ async def user_verify(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
 
 async def user_disable(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
     user = await admin.users.disable(_known(admin, args["name"]).name, args["reason"] or "")
-    _tell(admin, "user.disable", user.name, args["reason"] or "")
     yield _row(user)
 
 
 async def user_enable(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
+    name = _known(admin, args["name"]).name
+    if any(rule.freezes and rule.user == name for rule in await admin.store.hold_rules()):
+        yield await thaw(admin, name, release=False)
+        return
     user = await admin.users.enable(_known(admin, args["name"]).name)
-    _tell(admin, "user.enable", user.name)
     yield _row(user)
 
 
@@ -110,7 +110,7 @@ async def user_grant(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
             raise Failed("BadData", f"{name} has {SENDERS_MAX} sender addresses already")
         return replace(form, senders=(*form.senders, sender))
 
-    user = await _update(admin, "user.grant", name, sender, granted)
+    user = await _update(admin, name, granted)
     yield {"name": user.name, "senders": list(user.profile.senders)}
 
 
@@ -122,7 +122,7 @@ async def user_revoke(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
     def revoked(form: Profile) -> Profile:
         return replace(form, senders=tuple(one for one in form.senders if one != sender))
 
-    user = await _update(admin, "user.revoke", user.name, sender, revoked)
+    user = await _update(admin, user.name, revoked)
     yield {"name": user.name, "senders": list(user.profile.senders)}
 
 
@@ -136,8 +136,7 @@ async def user_limit(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
     if args["receive_only"]:
         wanted["receive_only"] = args["receive_only"] == "yes"
     if wanted:
-        words = " ".join(f"{name}={'default' if value is None else value}" for name, value in wanted.items())
-        user = await _update(admin, "user.limit", user.name, words, lambda form: replace(form, **wanted))
+        user = await _update(admin, user.name, lambda form: replace(form, **wanted))
     allowed = quota.allowance(user, admin.config.limits)
     yield {
         "name": user.name,
@@ -153,7 +152,6 @@ async def user_app_password_add(admin: Admin, args: Args) -> AsyncGenerator[Row,
         user, password = await admin.users.add_app_password(name, args["label"])
     except UserError as error:
         raise Failed("BadData", str(error)) from None
-    _tell(admin, "user.app_password.add", f"{user.name} {args['label']}")
     yield {"name": user.name, "label": args["label"].strip(), "password": password}
 
 
@@ -170,7 +168,7 @@ async def user_app_password_remove(admin: Admin, args: Args) -> AsyncGenerator[R
     def removed(form: Profile) -> Profile:
         return replace(form, app_passwords=tuple(one for one in form.app_passwords if one.label != label))
 
-    await _update(admin, "user.app_password.remove", user.name, label, removed)
+    await _update(admin, user.name, removed)
     yield {"name": user.name, "label": label}
 
 
@@ -187,7 +185,7 @@ async def user_certificate_add(admin: Admin, args: Args) -> AsyncGenerator[Row, 
             raise Failed("BadData", f"{user.name} has {CERTIFICATES_MAX} certificates already")
         return replace(form, certificates=(*form.certificates, fingerprint))
 
-    changed = await _update(admin, "user.certificate.add", user.name, fingerprint, added)
+    changed = await _update(admin, user.name, added)
     yield {"name": changed.name, "certificates": list(changed.profile.certificates)}
 
 
@@ -199,7 +197,7 @@ async def user_certificate_remove(admin: Admin, args: Args) -> AsyncGenerator[Ro
     def removed(form: Profile) -> Profile:
         return replace(form, certificates=tuple(one for one in form.certificates if one != fingerprint))
 
-    user = await _update(admin, "user.certificate.remove", user.name, fingerprint, removed)
+    user = await _update(admin, user.name, removed)
     yield {"name": user.name, "certificates": list(user.profile.certificates)}
 
 
@@ -224,27 +222,15 @@ async def user_import(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
             problem = str(error)
         problems += bool(problem)
         yield {"line": entry.line, "name": name, "result": result, "problem": problem}
-    if added and not dry_run:
-        _tell(admin, "user.import", "", changed=added)
     counts = {"changed": 0, "would_change": added} if dry_run else {"changed": added}
     yield {**counts, "problems": problems}
 
 
-async def _update(
-    admin: Admin, operation: str, name: str, what: str, change: Callable[[Profile], Profile]
-) -> StoredUser:
-    """Change a profile, with its audit line."""
-    before = admin.users.get(name)
+async def _update(admin: Admin, name: str, change: Callable[[Profile], Profile]) -> StoredUser:
     try:
-        user = await admin.users.update(name, change)
+        return await admin.users.update(name, change)
     except UserError as error:
         raise Failed("NotFound", str(error)) from None
-    _tell(admin, operation, f"{user.name} {what}", changed=int(user != before))
-    return user
-
-
-def _tell(admin: Admin, operation: str, about: str, reason: str = "", changed: int = 1) -> None:
-    admin.events.operator(str(admin.caller), operation, about, reason, changed)
 
 
 def _app_passwords(form: Profile) -> list[Row]:

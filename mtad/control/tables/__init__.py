@@ -27,6 +27,7 @@ INDEX: Mapping[str, str] = {
     "maildrop": "daemon",
     "config": "daemon",
     "backup": "backup",
+    "audit": "audit",
 }
 """The first word of a verb -> the module that has it, in the order of the help."""
 

@@ -75,6 +75,7 @@ OPERATIONS: tuple[Operation, ...] = (
         help="Prints the private keys of a domain as PKCS#8 in PEM form. Whoever has them can sign as the domain.",
         examples=("mtactl dkim export example.test --selector s1",),
         stream=True,
+        told=True,
     ),
     Operation(
         "dkim.list",

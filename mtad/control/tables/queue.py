@@ -1,10 +1,13 @@
 """What is in the queue, and what can be done with it."""
 
+from typing import Literal
+
 from mtad.control import values
-from mtad.control.operation import ACTING, LAST, SELECTOR, Access, Effect, Operation, Param
+from mtad.control.operation import ACTING, LAST, REASON, SELECTOR, Access, Effect, Operation, Param
 
 GROUPS = {
     "queue": "See and change what is in the queue",
+    "queue hold-rule": "Rules by which new mail is held",
 }
 
 _MESSAGE = (
@@ -26,11 +29,47 @@ _MESSAGE = (
     ("client_ip", "string"),
     ("message_id", "string"),
 )
-_CHANGED = (*_MESSAGE, ("changed", "int"), ("would_change", "int"))
+_CHANGED = (
+    *_MESSAGE,
+    ("changed", "int"),
+    ("would_change", "int"),
+    ("active", "int"),
+    ("audit", "int"),
+    ("undo", "string"),
+)
+_GROUP = (
+    ("by", "string"),
+    ("group", "string"),
+    ("count", "int"),
+    ("messages", "int"),
+    ("size_bytes", "int"),
+    ("oldest", "int"),
+)
+_RULE = (
+    ("number", "int"),
+    ("from", "string"),
+    ("to", "string"),
+    ("domain", "string"),
+    ("user", "string"),
+    ("ip", "string"),
+    ("reason", "string"),
+    ("made_by", "string"),
+    ("created", "int"),
+    ("expires", "int"),
+    ("freezes", "bool"),
+)
+SORT_BY = ("age", "size", "tries", "next", "from", "to", "domain")
 
 
 def _queue(
-    verb: str, summary: str, text: str, *examples: str, extra: tuple[Param, ...] = (), effect: Effect = Effect.CHANGE
+    verb: str,
+    summary: str,
+    text: str,
+    *examples: str,
+    extra: tuple[Param, ...] = (),
+    effect: Effect = Effect.CHANGE,
+    access: Access | None = None,
+    offline: Literal["no", "write"] = "write",
 ) -> Operation:
     """A verb that changes what it selects."""
     return Operation(
@@ -38,9 +77,9 @@ def _queue(
         summary,
         (*SELECTOR, *extra, *ACTING),
         _CHANGED,
-        Access.OPERATOR if effect is Effect.CHANGE else Access.ADMIN,
+        access or (Access.OPERATOR if effect is Effect.CHANGE else Access.ADMIN),
         effect,
-        "write",
+        offline,
         f"{text} Prints how many recipients it changed.",
         examples,
         stream=True,
@@ -51,16 +90,25 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "queue.list",
         "List what is in the queue",
-        SELECTOR,
-        _MESSAGE,
+        (
+            *SELECTOR,
+            Param("group_by", "choice", "Count together what has this in common, most first.", choices=values.GROUPS),
+            Param("sort", "choice", "In this order, smallest first: age is the youngest.", choices=SORT_BY),
+            Param("reverse", "flag", "With --sort: largest first."),
+            Param("count", "flag", "Only how many."),
+        ),
+        (*_MESSAGE, *_GROUP),
         Access.OPERATOR,
         offline="read",
         help="Lists undelivered mail, oldest first: one line per recipient, or with --json one object per message"
-        " (the members of `postqueue -j`, and more). --state also shows what is trashed, done or failed.",
+        " (the members of `postqueue -j`, and more). --state also shows what is trashed, done or failed. The same"
+        " conditions go with every verb of the queue: look first, then change the verb.",
         examples=(
             "mtactl queue list",
             "mtactl queue list --state deferred --domain example.com --older 2h",
             "mtactl queue list --from '@example.org' --size '>10M' --json",
+            "mtactl queue list --state deferred --group-by error",
+            "mtactl queue list --sort size --reverse --limit 10",
         ),
         stream=True,
     ),
@@ -68,11 +116,26 @@ OPERATIONS: tuple[Operation, ...] = (
         "queue.show",
         "Show everything about a message",
         (Param("ids", "id", "Queue ids, or the beginning of one.", required=True, positional=True, many=True),),
-        (*_MESSAGE, ("helo", "string"), ("tls", "string"), ("subject", "string"), ("attempts", "[]object")),
+        (
+            *_MESSAGE,
+            ("helo", "string"),
+            ("tls", "string"),
+            ("subject", "string"),
+            ("body", "string"),
+            ("smtputf8", "bool"),
+            ("requiretls", "bool"),
+            ("priority", "int"),
+            ("ret", "string"),
+            ("envid", "string"),
+            ("hold_until", "int"),
+            ("deliver_by", "int"),
+            ("attempts", "[]object"),
+            ("actions", "[]object"),
+        ),
         Access.OPERATOR,
         offline="read",
-        help="Shows a message with its recipients, their last replies, and every try; finished mail too, as long as its"
-        " history is kept.",
+        help="Shows a message with its recipients, their last replies, every try, and what operators did to it and why;"
+        " finished mail too, as long as its history is kept. `queue body` prints the mail itself.",
         examples=("mtactl queue show 3kf9x2m7q0w1", "mtactl queue show 3kf9x --json"),
         stream=True,
     ),
@@ -92,6 +155,22 @@ OPERATIONS: tuple[Operation, ...] = (
         examples=("mtactl queue wait 3kf9x2m7q0w1", "mtactl queue wait --key order-4711 --timeout 2m --json"),
         stream=True,
     ),
+    Operation(
+        "queue.body",
+        "Print a mail as it is sent",
+        (
+            Param("id", "id", "Queue id, or the beginning of one.", required=True, positional=True),
+            Param("part", "choice", "Only this of it.", choices=("head", "body")),
+        ),
+        (("queue_id", "string"), ("octets", "string")),
+        offline="read",
+        help="Prints the octets of a mail that is still in the queue: into a pipe or a file as they are, on a terminal"
+        " with everything made visible that a terminal would obey. With --json in base64. That it was read is in the"
+        " audit trail.",
+        examples=("mtactl queue body 3kf9x2m7q0w1 --part head", "mtactl queue body 3kf9x2m7q0w1 --json"),
+        stream=True,
+        told=True,
+    ),
     _queue(
         "flush",
         "Try deferred mail now",
@@ -102,7 +181,8 @@ OPERATIONS: tuple[Operation, ...] = (
     _queue(
         "hold",
         "Stop delivery of mail until it is released",
-        "Holds the selected mail: it is kept, and not tried.",
+        "Holds the selected mail: it is kept, and not tried. Of what is being delivered at that moment the other"
+        " side's answer decides: it may still leave. For mail that is yet to come see `queue hold-rule add`.",
         "mtactl queue hold 3kf9x2m7q0w1",
         "mtactl queue hold --user alice@example.test --reason 'stolen password'",
     ),
@@ -116,16 +196,47 @@ OPERATIONS: tuple[Operation, ...] = (
     _queue(
         "retry",
         "Choose when mail is tried next",
-        "Sets the time of the next try of the selected mail: now, or with --in later.",
+        "Sets the time of the next try of the selected mail: now, or with --in or --at later.",
         "mtactl queue retry 3kf9x2m7q0w1",
         "mtactl queue retry --domain example.com --in 2h",
-        extra=(Param("in", "duration", "How long from now: 15m 2h."),),
+        "mtactl queue retry --domain example.com --at 18:30",
+        extra=(
+            Param("in", "duration", "How long from now: 15m 2h."),
+            Param("at", "moment", "At this time: '18:30', '2026-11-25 18:30', or ISO 8601 with a zone."),
+        ),
+    ),
+    _queue(
+        "bounce",
+        "Give mail up now, with a report to its sender",
+        "Ends the selected mail as failed: each sender gets the report that a refusal would have made, with the text of"
+        " --reason in it. What is being delivered at that moment is left alone. This cannot be undone.",
+        "mtactl queue bounce --domain exmaple.com --reason 'There is no such domain: check the address'",
+        "mtactl queue bounce 3kf9x2m7q0w1 --yes",
+        effect=Effect.DESTROY,
+        offline="no",
+    ),
+    _queue(
+        "redirect",
+        "Send mail to another address, or another way",
+        "Gives the selected mail another recipient, or a route of its own as in the setting delivery.route.to, and"
+        " tries it at once; held mail stays held. Reports still name the recipient it was for. --back undoes it.",
+        "mtactl queue redirect --to old@example.com --to-address new@example.com",
+        "mtactl queue redirect --domain example.com --route smtp://192.0.2.9:25",
+        "mtactl queue redirect --domain example.com --back",
+        extra=(
+            Param("to_address", "address", "The address that gets it."),
+            Param("route", "text", "Where it goes: smtp://host:port smtps:// lmtp:// maildir:///path/%u."),
+            Param("back", "flag", "To where it would go if it had not been redirected."),
+        ),
+        access=Access.ADMIN,
+        offline="no",
     ),
     _queue(
         "purge",
         "Take mail out of the queue, without a report to its sender",
         "Moves the selected mail to the trash: it is not delivered and nobody is told. `queue restore` brings it back"
-        " as long as the trash is kept. Shows the count and asks first.",
+        " as long as the trash is kept (keep.trash). Of what is being delivered at that moment the other side's answer"
+        " decides: it may still leave.",
         "mtactl queue purge --to '*@bad.example' --older 2d",
         "mtactl queue purge --from '<>' --state deferred --yes --reason 'bounce storm'",
         effect=Effect.DESTROY,
@@ -133,10 +244,56 @@ OPERATIONS: tuple[Operation, ...] = (
     _queue(
         "restore",
         "Bring purged mail back",
-        "Puts mail from the trash back into the queue, due at once.",
+        "Puts mail from the trash back into the queue as it was: held mail is held, other mail keeps its time. --last"
+        " is what the last purge took; after that it is what the one before took.",
         "mtactl queue restore 3kf9x2m7q0w1",
         "mtactl queue restore --last",
         extra=(LAST,),
+    ),
+    Operation(
+        "queue.hold_rule.list",
+        "List the hold rules",
+        row=_RULE,
+        access=Access.OPERATOR,
+        offline="read",
+        help="Lists the rules by which new mail is held, those of `user freeze` among them.",
+        examples=("mtactl queue hold-rule list", "mtactl queue hold-rule list --json"),
+        stream=True,
+    ),
+    Operation(
+        "queue.hold_rule.add",
+        "Hold mail that is yet to come",
+        (
+            Param("from", "address", 'Sender: an address, "@domain", or a pattern with * and ?; "<>": no sender.'),
+            Param("to", "address", 'Recipient, also before aliases: an address, "@domain", or a pattern.'),
+            Param("domain", "domain", "Domain of the recipient."),
+            Param("user", "user", "The authenticated user who sends it."),
+            Param("ip", "text", "The client's IP address, or a pattern."),
+            Param("for", "duration", "How long the rule holds: 2h 3d; without it until it is removed."),
+            REASON,
+        ),
+        (*_RULE, ("audit", "int"), ("undo", "string")),
+        Access.OPERATOR,
+        Effect.CHANGE,
+        "write",
+        "From now on mail that meets all conditions is accepted and held. What a rule held is released, bounced or"
+        " purged by the rule's number: `queue release --audit NUMBER`. Mail that is in the queue already is for"
+        " `queue hold`.",
+        (
+            "mtactl queue hold-rule add --user alice@example.test --for 1d --reason 'newsletter under review'",
+            "mtactl queue hold-rule add --from '@shop.example' --to '@example.com'",
+        ),
+    ),
+    Operation(
+        "queue.hold_rule.remove",
+        "End a hold rule",
+        (Param("number", "count", "Its number in `queue hold-rule list`.", required=True, positional=True), REASON),
+        _RULE,
+        Access.OPERATOR,
+        Effect.CHANGE,
+        "write",
+        "New mail is not held by it any more. What it held stays held: `queue release --audit NUMBER`.",
+        ("mtactl queue hold-rule remove 17",),
     ),
     Operation(
         "queue.stats",

@@ -1,6 +1,6 @@
 """Accounts."""
 
-from mtad.control.operation import ACTING, DRY_RUN, Access, Effect, Operation, Param
+from mtad.control.operation import ACTING, DRY_RUN, REASON, Access, Effect, Operation, Param
 
 GROUPS = {
     "user": "Who may submit mail",
@@ -114,11 +114,35 @@ OPERATIONS: tuple[Operation, ...] = (
         "user.enable",
         "Let a user sign in again",
         (_NAME,),
-        _USER,
+        (*_USER, ("released", "int"), ("held", "int"), ("audit", "int")),
         effect=Effect.CHANGE,
         offline="write",
-        help="Undoes `user disable`.",
+        help="Undoes `user disable`. After `user freeze` it does what `user thaw` does: mail that was held stays held.",
         examples=("mtactl user enable alice@example.test",),
+    ),
+    Operation(
+        "user.freeze",
+        "Stop an account at once: sign-in, sessions, and its mail in the queue",
+        (_NAME, REASON),
+        (*_USER, ("held", "int"), ("active", "int"), ("sessions", "int"), ("audit", "int"), ("undo", "string")),
+        effect=Effect.CHANGE,
+        offline="write",
+        help="For a stolen password: in one transaction the user is disabled, everything of the user in the queue is"
+        " held, and what still comes of the user will be held; then the open sessions are ended. What is being"
+        " delivered at that moment may still leave; it is counted. Look at what is held with `queue list --user`, then"
+        " release, bounce or purge it.",
+        examples=("mtactl user freeze alice@example.test --reason 'stolen password, call us'",),
+    ),
+    Operation(
+        "user.thaw",
+        "End what `user freeze` began",
+        (_NAME, Param("release", "flag", "Let go on what was held because of it."), REASON),
+        (*_USER, ("released", "int"), ("held", "int"), ("audit", "int")),
+        effect=Effect.CHANGE,
+        offline="write",
+        help="The user may sign in again, and new mail is not held any more. What was held stays held without"
+        " --release.",
+        examples=("mtactl user thaw alice@example.test", "mtactl user thaw alice@example.test --release"),
     ),
     Operation(
         "user.grant",

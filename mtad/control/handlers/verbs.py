@@ -1,0 +1,190 @@
+"""The verbs of the queue: change what a selector means, or show what that would be."""
+
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import replace
+from itertools import groupby
+
+from mtad.config import parse
+from mtad.control.admin import Admin, Args, Failed, Handler, Row
+from mtad.control.handlers import rows
+from mtad.control.handlers.daemon import target
+from mtad.control.handlers.queue import selector
+from mtad.mail import address as addresses
+from mtad.mail.envelope import State
+from mtad.mail.reply import Reply
+from mtad.outbound.giveup import give_up
+from mtad.queue import store as queue
+from mtad.queue.audit import Changed
+from mtad.queue.store import Change, Hold, Redirect, Release, Restore, RetryAt, Trash, Unredirect
+
+PREVIEW_ROWS = 20  # recipients that a dry run shows; it counts all
+BOUNCED_AT_ONCE = 200  # recipients in a transaction, with the reports about them
+CLAIM_S = 60.0
+_WAYS = ("smtp", "smtps", "lmtp", "maildir")
+_RETURNED = "Returned by the administrator of this server"
+
+
+async def queue_flush(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
+    async for row in _change(admin, args, RetryAt(admin.clock())):
+        yield row
+
+
+async def queue_retry(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
+    if args["in"] is not None and args["at"] is not None:
+        raise Failed("Usage", "--in and --at do not go together")
+    at = float(args["at"]) if args["at"] is not None else admin.clock() + (args["in"] or 0.0)
+    async for row in _change(admin, args, RetryAt(at)):
+        yield row
+
+
+async def queue_hold(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
+    async for row in _change(admin, args, Hold(), "queue release"):
+        yield row
+
+
+async def queue_release(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
+    async for row in _change(admin, args, Release(), "queue hold"):
+        yield row
+
+
+async def queue_purge(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
+    async for row in _change(admin, args, Trash(), "queue restore"):
+        yield row
+
+
+async def queue_restore(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
+    async for row in _change(admin, args, Restore(), "queue purge"):
+        yield row
+
+
+async def queue_redirect(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
+    if sum(1 for name in ("to_address", "route", "back") if args[name]) != 1:
+        raise Failed("Usage", "say one of --to-address, --route and --back")
+    change: Change
+    if args["back"]:
+        change = Unredirect()
+    elif args["route"]:
+        change = Redirect("", _way(args["route"]))
+    else:
+        address = _address(admin, args["to_address"])
+        change = Redirect(address, addresses.domain_of(address))
+    async for row in _change(admin, args, change, "" if args["back"] else "queue redirect --back"):
+        yield row
+
+
+async def queue_bounce(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
+    """So many at a time, each part a transaction with its reports: what was bounced stays so if the daemon ends
+    half-way, and the line in the audit trail says how many it were."""
+    what, now, limit = selector(args), admin.clock(), args["limit"] or 0
+    preview = await _preview(admin, what, Trash(), limit, now)
+    if args["dry_run"]:
+        shown = [row for row in preview.rows if row.recipient.state is not State.LEASED]
+        left = replace(preview, rows=shown, recipients=preview.recipients - preview.active)
+        for one in _previewed(left, now):
+            yield one
+        return
+    reply = Reply(554, "5.7.1", args["reason"] or _RETURNED)
+    total, after = Changed(active=preview.active), ""
+    while not limit or total.recipients < limit:
+        size = min(BOUNCED_AT_ONCE, limit - total.recipients) if limit else BOUNCED_AT_ONCE
+        jobs = await admin.store.claim(what, now, admin.clock() + CLAIM_S, after, size)
+        if not jobs:
+            break
+        after = jobs[-1].recipients[-1].id
+        settlements = []
+        for job in jobs:
+            settlement, nobody = await give_up(
+                job, reply, admin.store, admin.config, admin.clock(), admin.app.ids(), admin.app.expand
+            )
+            settlements.append(settlement)
+            if nobody:
+                admin.events.double_bounce(job.message.id, nobody)
+        changed = await admin.store.settle_claimed(settlements, admin.entry, admin.clock(), total.audit)
+        total = Changed(total.recipients + changed.recipients, total.active, changed.audit)
+        for settlement in settlements:
+            _tell(admin, settlement)
+    if total.recipients:
+        admin.app.wake()
+    yield counted(total)
+
+
+def _tell(admin: Admin, settlement: queue.Settlement) -> None:
+    message = settlement.job.message
+    for recipient, attempt in zip(settlement.changes, settlement.attempts, strict=True):
+        admin.events.attempt(message, recipient, attempt, recipient.state)
+    for report in settlement.spawn:
+        admin.events.report_made(message.id, report.message.id, report.recipients[0].address)
+
+
+def _way(given: str) -> str:
+    """The target of a redirected recipient, as it is stored."""
+    try:
+        to = parse.target(given)
+    except parse.BadValue as error:
+        raise Failed("Usage", f"route: {error}") from None
+    if to.scheme not in _WAYS:
+        raise Failed("Usage", f"route: mail is redirected to {', '.join(f'{way}://' for way in _WAYS)}")
+    return target(to)
+
+
+def _address(admin: Admin, given: str) -> str:
+    try:
+        address = addresses.parse(given, utf8=True)
+    except addresses.AddressError as error:
+        raise Failed("Usage", f"to-address: {given!a} is not an address: {error}") from None
+    found = admin.app.expand(address)
+    if len(found) != 1:
+        what = f"is an alias of {len(found)} addresses: take one of them" if found else "is nobody's address here"
+        raise Failed("BadData", f"{address} {what}")
+    return found[0]
+
+
+async def _change(admin: Admin, args: Args, change: Change, undo: str = "") -> AsyncGenerator[Row, None]:
+    """Apply a change, or with dry_run show the first recipients it would touch; the count comes last."""
+    what, now, limit = selector(args), admin.clock(), args["limit"] or 0
+    if args["dry_run"]:
+        for row in _previewed(await _preview(admin, what, change, limit, now), now):
+            yield row
+        return
+    try:
+        changed = await admin.store.change(what, change, now, limit, admin.entry)
+    except ValueError as error:  # a prefix of more than one id, and the like
+        raise Failed("Usage", str(error)) from None
+    if changed.recipients:
+        admin.app.wake()
+    yield counted(changed, undo)
+
+
+async def _preview(admin: Admin, what: queue.Selector, change: Change, limit: int, now: float) -> queue.Preview:
+    try:
+        return await admin.store.preview(what, change, now, limit, PREVIEW_ROWS)
+    except ValueError as error:
+        raise Failed("Usage", str(error)) from None
+
+
+def _previewed(preview: queue.Preview, now: float) -> list[Row]:
+    shown = [rows.message(list(together), now) for _, together in groupby(preview.rows, key=lambda row: row.message.id)]
+    count: Row = {"changed": 0, "would_change": preview.recipients}
+    return [*shown, count | ({"active": preview.active} if preview.active else {})]
+
+
+def counted(changed: Changed, undo: str = "") -> Row:
+    """How many were changed; its number in the audit trail, and with that the command that undoes it."""
+    row: Row = {"changed": changed.recipients}
+    if changed.audit:
+        row["audit"] = changed.audit
+        if undo:
+            row["undo"] = f"mtactl {undo} --audit {changed.audit}"
+    return row | ({"active": changed.active} if changed.active else {})
+
+
+HANDLERS: Mapping[str, Handler] = {
+    "queue.flush": queue_flush,
+    "queue.hold": queue_hold,
+    "queue.release": queue_release,
+    "queue.retry": queue_retry,
+    "queue.bounce": queue_bounce,
+    "queue.redirect": queue_redirect,
+    "queue.purge": queue_purge,
+    "queue.restore": queue_restore,
+}
