@@ -38,6 +38,7 @@ class App:
         self.wakes = 0
         self.reloads = 0
         self.problem = ""
+        self._ids = Ids(time.time, random.Random(3))
 
     def status(self) -> Mapping[str, Any]:
         return {"version": "0", "pid": 1, "uptime_s": 7200}
@@ -73,7 +74,7 @@ class App:
         return () if address == "nobody@example.test" else (address,)
 
     def ids(self) -> Ids:
-        return Ids(time.time, random.Random(3))
+        return self._ids
 
     def usage(self, who: str) -> Sequence[Usage]:
         return [Usage("client" if who else "all", "errors", 3, "100/10m", "limits.error_rate")]
