@@ -53,10 +53,19 @@ iproute2 ip
 util-linux unshare
 systemd systemd-analyze
 hyperfine hyperfine
+mutt mutt
+s-nail s-nail
+bsd-mailx bsd-mailx
+php-cli php
+cron cron
+pflogsumm pflogsumm
+jq jq
 EOF
     [ -e /usr/lib/dovecot/lmtp ] || missing+=(dovecot-lmtpd)
     compgen -G '/usr/lib/*/sasl2/libscram.so' >/dev/null || missing+=(libsasl2-modules) # Postfix signs in with it
+    [ -e /usr/lib/git-core/git-send-email ] || missing+=(git-email)
     if command -v perl >/dev/null; then
+        perl -MMail::Address -e1 2>/dev/null || missing+=(libmailtools-perl) # git send-email
         perl -MNet::SSLeay -e1 2>/dev/null || missing+=(libnet-ssleay-perl)
         perl -MIO::Socket::SSL -e1 2>/dev/null || missing+=(libio-socket-ssl-perl)
     fi

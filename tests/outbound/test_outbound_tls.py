@@ -218,6 +218,9 @@ async def test_pins(way, pki):
     need = Requirement("pinned", "configured", pins=("00" * 32, sha256(pki.leaf.spki).hex()))
     async with serving(Peer(tls=pki.good)) as peer:
         assert await way.send(peer.port, need) == "verified"
+        # The open connection is none for who asks for another key.
+        assert await way.send(peer.port, STRICT["pinned"]) == "454 4.7.5"
+        assert len(peer.mails) == 1
     async with serving(Peer(tls=pki.self_signed)) as peer:
         assert await way.send(peer.port, need) == "454 4.7.5"
 
