@@ -72,6 +72,10 @@ class Keys:
         """The keys that sign for exactly this domain (A-label, lower case), RSA first."""
         return self._keys.get(domain, ())
 
+    def signs(self, domain: str) -> bool:
+        """Whether it has a key that signs."""
+        return domain in self._keys
+
     def any(self) -> bool:
         """Whether there is anything to sign with."""
         return bool(self._keys)

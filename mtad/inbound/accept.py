@@ -7,6 +7,7 @@ from mtad import faults
 from mtad.accounts.directory import Directory
 from mtad.config import Config
 from mtad.dkim.keys import Keys, SigningKey
+from mtad.dkim.policy import signer
 from mtad.dkim.signer import Signer
 from mtad.events import Events
 from mtad.inbound import policy, stamps
@@ -174,7 +175,7 @@ class Acceptor:
         return stamps.received(envelope, peer, hostname, received.id, at) + head
 
     def _keys_for(self, head: bytes, sender: str, *, bare: bool) -> tuple[SigningKey, ...]:
-        """All active keys of the author's domain, if it is ours (RFC 6376: the author is in From). `bare`: a login name
+        """All active keys that sign for the author's domain (RFC 6376: the author is in From). `bare`: a login name
         without a domain is one of ours."""
         authors = headers.first_addresses(head, b"from") if headers.has(head, b"from") else [sender]
         try:
@@ -185,7 +186,9 @@ class Acceptor:
                 domain = mail_address.domain_of(author)
         except mail_address.AddressError:
             return ()
-        return self._keys.keys(domain) if domain and self._directory.ours(domain) else ()
+        keys = self._keys
+        by = signer(domain, self._config.dkim.rules, self._directory.ours, keys.signs) if domain else ""
+        return keys.keys(by)
 
     def _recipients(self, envelope: Envelope, peer: Peer, message_id: str, now: float) -> Iterator[Recipient]:
         """One row per final address. Aliases can name an address twice: it gets one mail."""

@@ -53,12 +53,20 @@ class Mtad:
 
     def start(self, fault: str = "") -> "Mtad":
         """Run it. With `fault`, it kills itself at that point (MTA_FAULT)."""
+        self._run(fault).ready("mtad listens", self._up)
+        return self
+
+    def crash(self, fault: str) -> None:
+        """Run it until that point kills it, however soon."""
+        self._run(fault)
+        self.wait_for_crash()
+
+    def _run(self, fault: str) -> Process:
         self._runs += 1
         environ = {"PATH": os.environ["PATH"], **({"MTA_FAULT": fault} if fault else {})}
         command = [str(BIN / "python"), "-m", "mtad", "run", "--root", str(self.root)]
         self._process = Process(command, self.root / f"log.{self._runs}", env=environ)
-        self._process.ready("mtad listens", self._up)
-        return self
+        return self._process
 
     def _up(self) -> bool:
         if not all(answers(port) for port in self.ports.values()):
