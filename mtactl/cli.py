@@ -161,6 +161,10 @@ def _command(word: str) -> click.Command:
             return _verb(operation)
     if word == "config":
         groups[word]["check"] = ("Check the configuration without using it", _local("config_check"))
+    elif word == "dkim":
+        groups[word]["sign"] = ("Sign a mail in a file", _local("dkim_sign", "signing"))
+        groups[word]["verify"] = ("Verify the signatures of a mail in a file", _local("dkim_verify", "signing"))
+        groups[word]["import-opendkim"] = ("Take over OpenDKIM's keys", _local("dkim_import_opendkim", "signing"))
     for name, verbs in groups.items():
         outer, _, inner = name.rpartition(" ")
         if outer:
@@ -289,8 +293,8 @@ def _run(operation: Operation, options: Options, given: dict[str, Any]) -> int:
     from mtactl import render
 
     counted = _Counts()
-    call = _in_parts if "lines" in arguments else _call
-    rows = counted.watch(call(operation, options, arguments))
+    ask = _in_parts if "lines" in arguments else call
+    rows = counted.watch(ask(operation, options, arguments))
     dry_run = bool(checked.get("dry_run"))
     render.show(operation, rows, style, sys.stdout, dry_run=dry_run)
     nothing = counted.changed == 0 and conditions(checked) != ["all"]
@@ -418,7 +422,7 @@ def _in_parts(operation: Operation, options: Options, arguments: Mapping[str, An
     lines, counts = list(arguments["lines"]), dict[str, Any]()
     while lines:
         part, lines = lines[:LINES_AT_ONCE], lines[LINES_AT_ONCE:]
-        for row in _call(operation, options, {**arguments, "lines": part}):
+        for row in call(operation, options, {**arguments, "lines": part}):
             if "changed" not in row:
                 yield row
                 continue
@@ -427,7 +431,7 @@ def _in_parts(operation: Operation, options: Options, arguments: Mapping[str, An
     yield counts
 
 
-def _call(operation: Operation, options: Options, arguments: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def call(operation: Operation, options: Options, arguments: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The rows: from the daemon, or when it is down and the operation allows it from its data."""
     from mtactl.client import Client, socket_path
 

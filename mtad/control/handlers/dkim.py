@@ -156,7 +156,9 @@ async def dkim_status(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
             for key in ring.keys:
                 look = admin.keys.looks.get((domain, key.selector))
                 waits = watch.waits_for(key, look, now, rules, oldest)
-                yield _status(ring, key, look, "the daemon" if admin.offline and waits else waits, rules)
+                if admin.offline and key.stage in (Stage.PENDING, Stage.PUBLISHED):
+                    waits = "the daemon, which is not running"
+                yield _status(ring, key, look, waits, rules)
 
 
 def _status(ring: Ring, key: KeyState, look: Look | None, waits_for: str, rules: rotation.Rules) -> Row:
