@@ -105,7 +105,8 @@ async def _send_one(update: DnsUpdate, zone: str, changes: Sequence[Change], sec
     except dns.tsig.PeerBadTime:
         raise UpdateError(f"{at} has another time: set the clocks") from None
     except dns.exception.DNSException as error:
-        raise UpdateError(f"{at}: its reply cannot be trusted ({type(error).__name__})") from None
+        words = f"its reply cannot be trusted ({type(error).__name__}); is it the primary server of {zone}?"
+        raise UpdateError(f"{at}: {words}") from None
     except (OSError, EOFError) as error:
         words = getattr(error, "strerror", None) or "it closed the connection"
         raise UpdateError(f"{at}: {clean(str(words), 100)}") from None
