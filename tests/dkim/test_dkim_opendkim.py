@@ -1,9 +1,12 @@
 """OpenDKIM's verdict on what we sign. It knows RSA only."""
 
+import re
 from pathlib import Path
 
 import peer_opendkim
 import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
 from mtad.dkim.keys import Keys, record
 from mtad.dkim.sign import BodyHash, sign
@@ -45,3 +48,60 @@ def test_opendkim_verifies(tmp_path: Path, head: str, body: str) -> None:
     if body == "text":
         spoilt = mail.replace(b"hello", b"hallo")
         assert peer_opendkim.complaint(tmp_path / "peer", spoilt, name, record(key)) != ""
+
+
+NAMES = [
+    "To",
+    "Cc",
+    "Subject",
+    "Message-ID",
+    "Reply-To",
+    "MIME-Version",
+    "Content-Type",
+    "List-Id",
+    "X-Other",
+    "Sender",
+]
+VALUES = st.lists(
+    st.sampled_from(["a", " ", "  ", "\t", "\r\n ", "\r\n\t", "word", "ä", ":", ";", "b=", "<x@y.test>", ","]),
+    max_size=12,
+).map(lambda parts: re.sub(r"\s+$", "", "".join(parts)) + "x")
+FIELDS = st.lists(st.tuples(st.sampled_from(NAMES), VALUES), max_size=8, unique_by=lambda field: field[0])
+LINES = st.lists(st.sampled_from(["x", " ", "\t", "\r\n", "\r\n\r\n", " \t ", ".", "é", "\x0b"]), max_size=25).map(
+    "".join
+)
+
+
+def test_opendkim_verifies_whatever_we_sign(tmp_path: Path) -> None:
+    keys = Keys(str(tmp_path / "keys"))
+    keys.generate("example.test", "s1", "rsa", 1_700_000_000.0)
+    keys.load()
+    [key] = keys.keys("example.test")
+    mails: list[bytes] = []
+
+    @settings(max_examples=60, deadline=None, database=None, phases=[Phase.generate])
+    @given(FIELDS, LINES)
+    def write(fields: list[tuple[str, str]], text: str) -> None:
+        head = b"From: alice@example.test\r\n" + DATE
+        head += "".join(f"{name}: {value}\r\n" for name, value in fields).encode() + b"\r\n"
+        body = text.encode() + b"\r\n" if text else b""
+        made = BodyHash()
+        made.update(body)
+        mails.append(sign(key, head, made.digest(), 1_700_000_000) + head + body)
+
+    write()
+    said = peer_opendkim.complaints(tmp_path / "peer", mails, "s1._domainkey.example.test", record(key))
+    assert [(words, mail) for words, mail in zip(said, mails, strict=True) if words] == []
+    assert len(mails) >= 40
+
+
+def test_the_key_matches_its_record(tmp_path: Path) -> None:
+    """opendkim-testkey finds our private key and the record that we print to belong together."""
+    keys = Keys(str(tmp_path / "keys"))
+    keys.generate("example.test", "s1", "rsa", 1_700_000_000.0)
+    keys.generate("example.test", "s2", "rsa", 1_700_000_000.0, at_once=True)
+    keys.load()
+    first, second = (key.record for key in keys.list())
+    pem = keys.private("example.test", "s1")
+    assert peer_opendkim.key_complaint(tmp_path / "right", pem, "s1._domainkey.example.test", first) == ""
+    assert "match" in peer_opendkim.key_complaint(tmp_path / "wrong", pem, "s1._domainkey.example.test", second)

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from peer_process import program
@@ -19,12 +20,19 @@ for n in $(seq 100); do
     kdig +short +timeout=1 @127.0.0.1 "$2" TXT 2>/dev/null | grep -q . && break
     sleep 0.05
 done
-opendkim-testmsg -t "$1" <"$1/mail"
+for mail in "$1"/mails/*; do
+    [ -f "$mail" ] || continue
+    echo "== $(basename "$mail")"
+    opendkim-testmsg -t "$1" <"$mail" 2>&1 || echo "exit $?"
+done
+[ ! -f "$1/key.pem" ] || opendkim-testkey -x "$1/opendkim.conf" -d "$3" -s "$4" -k "$1/key.pem" || echo "exit $?"
 """
 
 
 def missing() -> str:
-    absent = [name for name in ("opendkim-testmsg", "knotd", "kdig", "unshare", "ip") if not program(name)]
+    absent = [
+        name for name in ("opendkim-testmsg", "opendkim-testkey", "knotd", "kdig", "unshare", "ip") if not program(name)
+    ]
     if absent:
         return f"{', '.join(absent)} not installed"
     if os.getuid() != 0:
@@ -35,13 +43,36 @@ def missing() -> str:
 
 def complaint(base: Path, mail: bytes, name: str, record: str) -> str:
     """What opendkim-testmsg has against `mail` when `name` has the TXT `record`; "" when the signature verifies."""
+    return complaints(base, [mail], name, record)[0]
+
+
+def complaints(base: Path, mails: Sequence[bytes], name: str, record: str) -> list[str]:
+    """The same of several mails."""
+    said = _inside(base, mails, name, record)
+    found = [part.partition("\n")[2].strip() for part in said.split("== ")[1:]]
+    assert len(found) == len(mails), said
+    return found
+
+
+def key_complaint(base: Path, pem: bytes, name: str, record: str) -> str:
+    """What opendkim-testkey has against a private key when `name` has the TXT `record`; "" when they match."""
+    base.mkdir(parents=True, exist_ok=True)
+    (base / "key.pem").write_bytes(pem)
+    (base / "key.pem").chmod(0o600)
+    (base / "opendkim.conf").write_text("Nameservers 127.0.0.1\n")
+    return _inside(base, [], name, record)
+
+
+def _inside(base: Path, mails: Sequence[bytes], name: str, record: str) -> str:
     from peer_knot import SOA, txt
     from peer_process import SYSTEM_PATH
 
     base.mkdir(parents=True, exist_ok=True)
-    zone = name.partition("._domainkey.")[2]
+    selector, _, zone = name.partition("._domainkey.")
     (base / "run").mkdir(exist_ok=True)
-    (base / "mail").write_bytes(mail.replace(b"\r\n", b"\n"))  # it makes CRLF of LF
+    (base / "mails").mkdir(exist_ok=True)
+    for number, mail in enumerate(mails):
+        (base / "mails" / f"{number:04}").write_bytes(mail.replace(b"\r\n", b"\n"))  # it makes CRLF of LF
     (base / "resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:2 attempts:2\n")
     (base / f"{zone}.zone").write_text(SOA.format(zone=zone) + f"{name}. 60 TXT {txt(record)}\n")
     (base / "knot.conf").write_text(
@@ -50,7 +81,7 @@ def complaint(base: Path, mail: bytes, name: str, record: str) -> str:
         f"zone:\n  - domain: {zone}\n"
     )
     done = subprocess.run(
-        ["unshare", "--net", "--mount", "sh", "-c", INSIDE, "-", str(base), name],
+        ["unshare", "--net", "--mount", "sh", "-c", INSIDE, "-", str(base), name, zone, selector],
         capture_output=True, env={"PATH": SYSTEM_PATH}, timeout=60, check=False,
     )  # fmt: skip
     said = (done.stdout + done.stderr).decode(errors="replace").strip()
