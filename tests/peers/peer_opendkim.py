@@ -12,6 +12,7 @@ from peer_process import program
 INSIDE = """\
 set -e
 ip link set lo up
+ip addr add 192.0.2.53/32 dev lo
 mount --bind "$1/resolv.conf" /etc/resolv.conf
 knotd -c "$1/knot.conf" >"$1/knot.log" 2>&1 &
 knot=$!
@@ -59,7 +60,7 @@ def key_complaint(base: Path, pem: bytes, name: str, record: str) -> str:
     base.mkdir(parents=True, exist_ok=True)
     (base / "key.pem").write_bytes(pem)
     (base / "key.pem").chmod(0o600)
-    (base / "opendkim.conf").write_text("Nameservers 127.0.0.1\n")
+    (base / "opendkim.conf").write_text("Nameservers 192.0.2.53\n")  # libunbound asks nobody on loopback
     return _inside(base, [], name, record)
 
 
@@ -76,7 +77,8 @@ def _inside(base: Path, mails: Sequence[bytes], name: str, record: str) -> str:
     (base / "resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:2 attempts:2\n")
     (base / f"{zone}.zone").write_text(SOA.format(zone=zone) + f"{name}. 60 TXT {txt(record)}\n")
     (base / "knot.conf").write_text(
-        f"server:\n    rundir: {base / 'run'}\n    listen: 127.0.0.1@53\ndatabase:\n    storage: {base}\n"
+        f"server:\n    rundir: {base / 'run'}\n    listen: [127.0.0.1@53, 192.0.2.53@53]\n"
+        f"database:\n    storage: {base}\n"
         f'template:\n  - id: default\n    storage: {base}\n    file: "%s.zone"\n    journal-content: none\n'
         f"zone:\n  - domain: {zone}\n"
     )
