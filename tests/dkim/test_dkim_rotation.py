@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtad.dkim import rotation
@@ -200,6 +200,7 @@ EVENTS = st.lists(
 )
 
 
+@settings(max_examples=300, deadline=None)
 @given(EVENTS)
 def test_no_order_of_events_breaks_mail(events: list[tuple[list[Verdict], list[Verdict], int]]) -> None:
     """A key signs only after both servers served it, and stayed unseen for the time that somebody may remember it
@@ -210,17 +211,18 @@ def test_no_order_of_events_breaks_mail(events: list[tuple[list[Verdict], list[V
     for new, old, pause_s in events:
         now += pause_s
         seen = {"new": look(*new, negative_s=30.0, at=now), "old": look(*old, at=now)}
+        fine = set(new) <= {"right", "alias"} and "right" in new  # an alias leads to the other server
         before = ring
         ring, _ = step(ring, seen, now, RULES, None)
         if any(verdict in ("absent", "other", "revoked") for verdict in new):
             right_since = 0.0
-        elif new == ["right", "right"] and not right_since:
+        elif fine and not right_since:
             right_since = now
         states = {one.selector: one.stage for one in ring.keys}
         was = {one.selector: one.stage for one in before.keys}
         assert Stage.ACTIVE in states.values()
         if states["new"] is Stage.ACTIVE and was["new"] is not Stage.ACTIVE:
-            assert new == ["right", "right"]
+            assert fine
             assert now - right_since >= 30.0
             assert states["old"] is Stage.RETIRING
             signed_until = now
