@@ -288,13 +288,13 @@ def _run(operation: Operation, options: Options, given: dict[str, Any]) -> int:
     if not sure and _asks(operation, checked, piped="-" in given.get("ids", ())):
         from mtactl.ask import sure as ask
 
-        if not ask(operation, lambda: _call(operation, options, {**arguments, "dry_run": True})):
+        if not ask(operation, lambda: call(operation, options, {**arguments, "dry_run": True})):
             return EX_NOTHING
     from mtactl import render
 
     counted = _Counts()
-    ask = _in_parts if "lines" in arguments else call
-    rows = counted.watch(ask(operation, options, arguments))
+    rows_of = _in_parts if "lines" in arguments else call
+    rows = counted.watch(rows_of(operation, options, arguments))
     dry_run = bool(checked.get("dry_run"))
     render.show(operation, rows, style, sys.stdout, dry_run=dry_run)
     nothing = counted.changed == 0 and conditions(checked) != ["all"]
