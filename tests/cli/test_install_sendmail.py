@@ -3,7 +3,9 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,14 @@ from mtactl.cli import main
 needs_dpkg = pytest.mark.skipif(
     os.getuid() != 0 or not shutil.which("dpkg-divert"), reason="needs root and dpkg-divert"
 )
+
+
+@pytest.fixture(autouse=True)
+def pipes() -> Iterator[None]:
+    """mtactl ends as a filter does when nobody reads on; the tests that follow in this process must not."""
+    before = signal.getsignal(signal.SIGPIPE)
+    yield
+    signal.signal(signal.SIGPIPE, before)
 
 
 @pytest.fixture
