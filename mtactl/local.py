@@ -24,12 +24,14 @@ from mtad.control.wire import ERRORS
 from mtad.dkim.keys import Keys
 from mtad.events import Events
 from mtad.mail.ident import Ids
+from mtad.outbound.sites import Sites
+from mtad.outbound.suspensions import Suspensions
 from mtad.queue.sqlite import open_read_only, open_store
 from mtad.queue.store import StoreError, StoreLocked
 from mtad.service import make_directories
 
 NOTE = "mtad is not running; using its data directly"
-_OF_THE_STORE = frozenset({"queue", "user", "backup", "block", "audit", "explain", "suppress"})
+_OF_THE_STORE = frozenset({"queue", "user", "backup", "block", "audit", "explain", "suppress", "site", "suspend"})
 
 
 class _Stopped:
@@ -141,16 +143,23 @@ async def _admin(operation: Operation, config: Config, store: Any) -> Admin:
     suppressions = Suppressions(store, time.time)
     if operation.name.startswith("suppress."):
         await suppressions.load()
+    events = Events(time.time, lambda line: syslog.syslog(syslog.LOG_MAIL | syslog.LOG_INFO, line))
+    suspensions = Suspensions(store, time.time)
+    sites = Sites(config, store, suspensions, events, time.time, random.Random())
+    if operation.name.startswith(("site.", "suspend.", "explain")):
+        await suspensions.load()
+        await sites.load()
     return Admin(
         config=config,
         store=cast("AdminStore", store),
         users=users,
         keys=keys,
-        events=Events(time.time, lambda line: syslog.syslog(syslog.LOG_MAIL | syslog.LOG_INFO, line)),
+        events=events,
         clock=time.time,
         app=_Stopped(),
         blocks=blocks,
         suppressions=suppressions,
+        sites=sites,
         # Whoever may read the files has what they hold.
         caller=Caller(os.getuid(), Access.ADMIN, login(os.getuid(), os.getpid())),
         offline=True,

@@ -243,6 +243,7 @@ class App:
             self,
             self._blocks,
             self._suppressions,
+            self._sites,
         )
 
     def _on_signals(self) -> None:

@@ -16,6 +16,8 @@ _MODULES = {
     "block": "guard",
     "session": "guard",
     "limit": "guard",
+    "site": "site",
+    "suspend": "site",
     "suppress": "suppress",
     "config": "daemon",
     "explain": "explain",

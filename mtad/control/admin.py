@@ -13,8 +13,9 @@ from mtad.dkim.keys import Keys
 from mtad.events import Events
 from mtad.mail.envelope import Clock
 from mtad.mail.ident import Ids
+from mtad.outbound.sites import Sites
 from mtad.queue.audit import Entry, OperatorStore
-from mtad.queue.store import Store
+from mtad.queue.store import SiteStore, Store
 from mtad.tls.certificates import Certificate
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ Row = dict[str, Any]
 Args = Mapping[str, Any]  # what operations.check returned
 
 
-class AdminStore(Store, UserStore, BlockStore, SuppressionStore, OperatorStore, Protocol):
+class AdminStore(Store, UserStore, BlockStore, SuppressionStore, OperatorStore, SiteStore, Protocol):
     """The store with all its faces."""
 
 
@@ -99,6 +100,7 @@ class Admin:
     app: App
     blocks: Blocks
     suppressions: Suppressions
+    sites: Sites
     caller: Caller = Caller(-1, Access.ANYONE)
     offline: bool = False  # no daemon: mtactl works on the data of a stopped one
     entry: Entry = Entry()  # noqa: RUF009  (frozen)  what the audit trail is to say of this call

@@ -100,7 +100,7 @@ class Scheduler:
         self._old_at = -math.inf
         self._wakeup = asyncio.Event()
         self._stopping = asyncio.Event()
-        sites.suspensions.changed = self._suspended
+        sites.changed = sites.suspensions.changed = self._look_again
         self._use(config, resolver, directory)
 
     async def run(self) -> None:
@@ -142,7 +142,7 @@ class Scheduler:
         """Jobs that run now."""
         return self._lanes.running
 
-    def look_again(self) -> None:
+    def _look_again(self) -> None:
         """A site was reset, or something suspended, or not any more."""
         self._lanes.recheck()
         self.wake()
@@ -282,9 +282,6 @@ class Scheduler:
             await self._store.release(jobs)
         except StoreError as error:  # they end by themselves
             self._events.store_trouble(str(error))
-
-    def _suspended(self) -> None:
-        self.look_again()
 
     async def _renew(self) -> None:
         while True:

@@ -6,7 +6,7 @@ State, bounded, and the little of it that a restart must not forget. The rules a
 import asyncio
 import json
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -73,6 +73,7 @@ class Sites:
         rng: random.Random,
     ) -> None:
         self.suspensions = suspensions
+        self.changed: Callable[[], None] = lambda: None  # called when a site was reset
         self._config = config
         self._store = store
         self._events = events
@@ -185,10 +186,12 @@ class Sites:
             self._domains.pop(domain, None)
 
     def _rule(self, site: Site, domains: Iterable[str]) -> SiteRule | None:
+        return self.rule_of((*site.names, *domains)) if self._config.delivery.sites else None
+
+    def rule_of(self, names: Iterable[str]) -> SiteRule | None:
+        """The settings for a site that is known by these names, of hosts and domains."""
         rules = self._config.delivery.sites
-        if not rules:
-            return None
-        names = (*site.names, *domains)
+        names = tuple(names)
         fit = [rule for rule in rules if any(f".{name}".endswith(f".{rule.match}") for name in names)]
         return max(fit, key=lambda rule: len(rule.match), default=None)
 
@@ -200,8 +203,16 @@ class Sites:
 
     def schedule(self, domain: str) -> Sequence[float]:
         """The pauses between tries."""
-        rule = self.of(domain).rule if self._config.delivery.sites else None
+        return self.schedule_of(self.of(domain)) if self._config.delivery.sites else self._config.delivery.retry_s
+
+    def schedule_of(self, site: Site) -> Sequence[float]:
+        rule = site.rule
         return rule.retry_s if rule is not None and rule.retry_s else self._config.delivery.retry_s
+
+    def left_today(self, site: Site, now: float) -> int:
+        """Messages that a warm-up leaves for today; pace.QUOTA_MAX without one."""
+        rule = site.rule
+        return self._left(site, rule, now) if rule is not None and rule.per_day else pace.QUOTA_MAX
 
     def longest_wait_s(self) -> float:
         """The longest of all such pauses."""
@@ -274,16 +285,14 @@ class Sites:
             self._touch(site)
             self._events.breaker_closed(site.name, now - before.opened_at)
 
-    def reset(self, name: str) -> Site | None:
-        """Forget what was learnt of a site, not what was sent to it today. None: there is none of that name."""
-        site = self.find(name)
-        if site is not None:
-            if site.pace.open:
-                self._events.breaker_closed(site.name, self._clock() - site.pace.opened_at)
-            site.pace = Pace()
-            site.next_slot_at = 0.0
-            self._touch(site)
-        return site
+    def reset(self, site: Site) -> None:
+        """Forget what was learnt of a site, not what was sent to it today."""
+        if site.pace.open:
+            self._events.breaker_closed(site.name, self._clock() - site.pace.opened_at)
+        site.pace = Pace()
+        site.next_slot_at = 0.0
+        self._touch(site)
+        self.changed()
 
     def _uncount(self, site: Site) -> None:
         if site.rule is not None and site.rule.per_day and site.warmup.sent:

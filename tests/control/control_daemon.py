@@ -24,6 +24,8 @@ from mtad.inbound.server import SessionInfo
 from mtad.mail.envelope import Attempt, Job, Message, NewMessage, Peer, Recipient, State
 from mtad.mail.ident import Ids
 from mtad.mail.reply import Reply
+from mtad.outbound.sites import Sites
+from mtad.outbound.suspensions import Suspensions
 from mtad.queue.sqlite import SqliteStore, open_store
 from mtad.queue.store import Settlement
 from mtad.tls.certificates import Certificate
@@ -102,8 +104,18 @@ class Bench:
         self.blocks = Blocks(self.store, clock)
         self.suppressions = Suppressions(self.store, clock)
         events = Events(clock, self.lines.append)
+        self.sites = Sites(config, self.store, Suspensions(self.store, clock), events, clock, random.Random(3))
         self.admin = Admin(
-            config, self.store, self.users, self.keys, events, clock, self.app, self.blocks, self.suppressions
+            config,
+            self.store,
+            self.users,
+            self.keys,
+            events,
+            clock,
+            self.app,
+            self.blocks,
+            self.suppressions,
+            self.sites,
         )
         self.ids = Ids(clock, random.Random(2))
 

@@ -103,12 +103,23 @@ class House:
         return self.scheduler
 
     async def put(
-        self, *to: str, sender="a@x.test", body=BODY, expires_s=86400.0, notify="", age_s=0.0, source="smtp", **more
+        self,
+        *to: str,
+        sender="a@x.test",
+        body=BODY,
+        expires_s=86400.0,
+        notify="",
+        age_s=0.0,
+        source="smtp",
+        peer_user="",
+        **more,
     ) -> str:
         name = self.ids.new()
         now = self.clock() - age_s
         size = len(HEAD) + (len(body) if isinstance(body, bytes) else os.path.getsize(body))
-        message = Message(name, sender, size, now, now + expires_s, From(source), header_id="<m@x.test>", **more)
+        message = Message(
+            name, sender, size, now, now + expires_s, From(source, user=peer_user), header_id="<m@x.test>", **more
+        )
         recipients = tuple(
             Recipient(name, n, address, address, address.rpartition("@")[2], next_at=now, notify=notify)
             for n, address in enumerate(to, 1)

@@ -16,9 +16,12 @@ from mtad.queue.store import (
     Restore,
     RetryAt,
     Selector,
+    SiteStore,
     Stats,
     Store,
+    StoredSite,
     StoreError,
+    Suspension,
     Trash,
 )
 
@@ -285,6 +288,94 @@ async def test_operators_time_stays_when_the_running_try_is_put_off(store: Store
     assert (await store.change(ALL, RetryAt(NOW + 7), NOW)).recipients == 1
     assert await store.settle(outcome(job, State.READY, LATER, next_at=NOW + 300))
     assert await store.next_due(NOW) == NOW + 7
+
+
+# Leases that are given back, or looked at once more
+
+
+async def test_a_released_lease_is_as_if_it_had_not_been(store: Store) -> None:
+    await store.accept(mail(1, "a@one.test", "b@two.test"))
+    one, two = await store.lease(NOW, UNTIL, 10)
+    await store.release([one])
+    (again,) = await store.lease(NOW, UNTIL, 10)
+    assert (again.domain, again.recipients[0].tries) == (one.domain, 0)
+    assert not await store.settle(outcome(one, State.DONE, OK))
+    assert await store.settle(outcome(again, State.DONE, OK))
+    assert await store.settle(outcome(two, State.DONE, OK))
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        (Hold(), [2, 3]),
+        (Trash(), [2, 3]),
+        (RetryAt(NOW + 60), [2, 3]),
+        (RetryAt(NOW - 1), [1, 2, 3]),
+        (None, [1, 2, 3]),
+    ],
+)
+async def test_what_an_operator_took_leaves_the_lease(
+    store: Store, change: Hold | Trash | RetryAt | None, kept: list[int]
+) -> None:
+    await store.accept(mail(1, "a@one.test", "b@one.test", "c@one.test"))
+    (job,) = await store.lease(NOW, UNTIL, 10)
+    if change is not None:
+        assert await store.change(Selector(recipient="a@one.test"), change, NOW) == 1
+    left = await store.confirm(job, NOW)
+    assert left is not None
+    assert [one.n for one in left.recipients] == kept
+    assert await store.renew(left, UNTIL + 1)
+    before = await states(store, Selector(recipient="a@one.test"))
+    assert await store.settle(outcome(left, State.DONE, OK))
+    if 1 not in kept:
+        assert await states(store, Selector(recipient="a@one.test")) == before
+
+
+async def test_nothing_is_left_of_a_lease_that_an_operator_took_whole_or_that_was_lost(store: Store) -> None:
+    await store.accept(mail(1))
+    (job,) = await store.lease(NOW, UNTIL, 10)
+    assert await store.change(ALL, Hold(), NOW) == 1
+    assert await store.confirm(job, NOW) is None
+    assert await store.change(ALL, Release(), NOW) == 1
+    (again,) = await store.lease(NOW, UNTIL, 10)
+    assert await store.confirm(job, NOW) is None
+    assert await store.confirm(again, NOW) == again
+
+
+async def test_old_mail_of_some_domains(store: Store) -> None:
+    await store.accept(mail(1, "a@one.test", "b@two.test", "c@three.test"))
+    domains = frozenset({"one.test", "two.test"})
+    assert await store.lease_old(NOW, UNTIL, 10, domains, 1_577_836_800.0) == []  # before all ids
+    assert [job.domain for job in await store.lease_old(NOW, UNTIL, 1, domains, NOW)] == ["one.test"]
+    assert [job.domain for job in await store.lease_old(NOW, UNTIL, 10, domains, NOW)] == ["two.test"]
+    assert [job.domain for job in await store.lease(NOW, UNTIL, 10)] == ["three.test"]
+
+
+async def test_what_waits_for_a_wrong_future_is_brought_forward(store: Store) -> None:
+    for number, next_at in ((1, NOW + 100), (2, NOW + 1e6), (3, NOW + 1e6)):
+        await store.accept(mail(number, next_at=NOW))
+        (job,) = await store.lease(NOW, UNTIL, 10)
+        if number < 3:
+            assert await store.settle(outcome(job, State.READY, LATER, next_at=next_at))
+        else:
+            await store.release([job])
+            await store.change(Selector(ids=(message_id(3),)), RetryAt(next_at), NOW)  # never tried: it is to wait
+    assert await store.bring_forward(NOW + 1000) == 1
+    rows = await store.select(ALL, NOW)
+    assert [row.recipient.next_at for row in rows] == [NOW + 100, NOW + 1000, NOW + 1e6]
+
+
+async def test_suspensions_and_sites_are_kept(store: SiteStore) -> None:
+    one = Suspension("domain", "x.test", "why", "uid=0", NOW, 0.0)
+    await store.save_suspension(one)
+    await store.save_suspension(replace(one, until_at=NOW + 1))
+    await store.save_suspension(replace(one, kind="user"))
+    assert await store.load_suspensions() == [replace(one, until_at=NOW + 1), replace(one, kind="user")]
+    assert await store.delete_suspension("domain", "x.test")
+    assert not await store.delete_suspension("domain", "x.test")
+    await store.save_sites([StoredSite("a", "1"), StoredSite("b", "2")])
+    await store.save_sites([StoredSite("a", "3"), StoredSite("b", "")])
+    assert await store.load_sites() == [StoredSite("a", "3")]
 
 
 # Select

@@ -15,6 +15,8 @@ INDEX: Mapping[str, str] = {
     "reload": "daemon",
     "queue": "queue",
     "explain": "explain",
+    "site": "site",
+    "suspend": "site",
     "suppress": "suppress",
     "user": "user",
     "block": "guard",
