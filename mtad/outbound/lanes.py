@@ -2,8 +2,8 @@
 
 A lane admits as many jobs as its site has room for; the others wait in it, or are not leased at all. Workers go to
 admitted jobs in turn. A job that takes much longer than jobs usually do gives its place to another, so that silent and
-slow sites do not use up the workers; at most LENT_MAX times as many are in that state, and sites that have not yet
-shown that they work fill no more than half of it.
+slow sites do not use up the workers. At most LENT_MAX times as many jobs as workers are in that state, and no more
+than that go to sites that have not shown yet that they work: so the others always find a worker soon.
 """
 
 import asyncio
@@ -45,6 +45,7 @@ class Running:
     admitted: bool = False
     began: float = 0.0  # by the loop's clock
     lent: bool = False  # its worker's place is another's
+    unproven: bool = False  # its site had not shown that it works when it began
 
 
 class Lanes:
@@ -74,6 +75,7 @@ class Lanes:
         self._working: set[Running] = set()
         self.lent = 0  # of the running ones, those whose place another has
         self._usual_s = PATIENCE_MIN_S / PATIENCE
+        self._unproven = 0  # running jobs of that kind
         self._look: asyncio.TimerHandle | None = None
 
     @property
@@ -155,6 +157,7 @@ class Lanes:
             self._working.discard(running)
             self.running -= 1
             self.lent -= running.lent
+            self._unproven -= running.unproven
             took_s = asyncio.get_running_loop().time() - running.began
             self._usual_s *= 1.02 if took_s > self._usual_s else 1 / 1.02  # runs after the median
             self._usual_s = max(self._usual_s, 0.001)
@@ -269,12 +272,19 @@ class Lanes:
             self._dry()
         if others and (self._others_next or not self._proven):
             self._others_next = False
-            return self._others.popleft()
+            running = self._others.popleft()
+            running.unproven = True
+            self._unproven += 1
+            return running
         self._others_next = True
-        return self._proven.popleft() if self._proven else None
+        if not self._proven:
+            return None
+        running = self._proven.popleft()
+        running.unproven = False
+        return running
 
     def _others_may(self) -> bool:
-        return self.lent <= LENT_MAX * self.workers // 2
+        return self._unproven < LENT_MAX * self.workers
 
     def _lend(self) -> None:
         """Who takes long gives its place to somebody who waits."""

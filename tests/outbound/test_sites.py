@@ -194,7 +194,7 @@ async def test_an_operator_wins_over_a_lease_that_waits(tmp_path):
                     while (await made.rows(names[1]))[0].state is not State.LEASED:
                         scheduler.wake()
                         await asyncio.sleep(0.005)
-                assert await made.store.change(Selector(ids=(names[1],)), change, made.clock()) == 1
+                assert (await made.store.change(Selector(ids=(names[1],)), change, made.clock())).recipients == 1
                 gate.set()
                 await made.settled(names[0])
                 await until(lambda: not scheduler.active())

@@ -320,7 +320,7 @@ async def test_what_an_operator_took_leaves_the_lease(
     await store.accept(mail(1, "a@one.test", "b@one.test", "c@one.test"))
     (job,) = await store.lease(NOW, UNTIL, 10)
     if change is not None:
-        assert await store.change(Selector(recipient="a@one.test"), change, NOW) == 1
+        assert (await store.change(Selector(recipient="a@one.test"), change, NOW)).recipients == 1
     left = await store.confirm(job, NOW)
     assert left is not None
     assert [one.n for one in left.recipients] == kept
@@ -334,9 +334,9 @@ async def test_what_an_operator_took_leaves_the_lease(
 async def test_nothing_is_left_of_a_lease_that_an_operator_took_whole_or_that_was_lost(store: Store) -> None:
     await store.accept(mail(1))
     (job,) = await store.lease(NOW, UNTIL, 10)
-    assert await store.change(ALL, Hold(), NOW) == 1
+    assert (await store.change(ALL, Hold(), NOW)).recipients == 1
     assert await store.confirm(job, NOW) is None
-    assert await store.change(ALL, Release(), NOW) == 1
+    assert (await store.change(ALL, Release(), NOW)).recipients == 1
     (again,) = await store.lease(NOW, UNTIL, 10)
     assert await store.confirm(job, NOW) is None
     assert await store.confirm(again, NOW) == again
