@@ -175,14 +175,9 @@ class Watch:
             self._events.dkim_stage(domain, key.selector, key.stage.value)
 
     async def _domain(self, domain: str, keys: Sequence[KeyState], oldest_at: float | None) -> None:
-        seen: dict[str, Look] = {}
-        for key in keys:
-            seen[key.selector] = await self._ask(domain, key)
-            self._keys.looks[domain, key.selector] = seen[key.selector]
+        seen = await self._look(domain, keys)
         if self._publish is not None and await self._push(domain, keys, seen, oldest_at):
-            for key in keys:
-                seen[key.selector] = await self._ask(domain, key)
-                self._keys.looks[domain, key.selector] = seen[key.selector]
+            seen = await self._look(domain, keys)
         decide = partial(step, seen=seen, now=self._clock(), rules=self.rules, oldest_at=oldest_at)
         ring = self._keys.ring(domain)
         if decide(ring) != (ring, []):
@@ -192,6 +187,13 @@ class Watch:
                 self._events.warned(f"dkim: {domain}: {error}")
                 return
             self._tell(moves)
+
+    async def _look(self, domain: str, keys: Sequence[KeyState]) -> dict[str, Look]:
+        """What DNS serves of these keys now."""
+        looks = await asyncio.gather(*(self._ask(domain, key) for key in keys))
+        seen = {key.selector: look for key, look in zip(keys, looks, strict=True)}
+        self._keys.looks.update({(domain, selector): look for selector, look in seen.items()})
+        return seen
 
     async def _push(
         self, domain: str, keys: Sequence[KeyState], seen: dict[str, Look], oldest_at: float | None

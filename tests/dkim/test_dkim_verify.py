@@ -222,6 +222,19 @@ def test_many_fields_are_too_many() -> None:
     assert result.result == "permerror"
 
 
+@pytest.mark.parametrize(("crlf", "lf"), [(b"a\r\nb", b"a\nb"), (b"net\r\nSubject", b"net\nSubject")])
+def test_a_bare_lf_is_no_line_end(crlf: bytes, lf: bytes) -> None:
+    whole = signed(body=b"a\r\nb\r\n")
+    assert judge(whole).result == "pass"
+    assert judge(whole.replace(crlf, lf)) == Result("example.test", "s", "fail", "a bare LF in the mail")
+
+
+def test_times_have_no_slop() -> None:
+    """dkimpy alone lets ten hours pass."""
+    assert judge(resigned(f"x={NOW}; ")).result == "pass"
+    assert judge(resigned(f"x={NOW - 1}; ")).result == "fail"
+
+
 def test_a_megabyte_of_blanks_is_no_work() -> None:
     # dkimpy's own relaxed form would take many minutes for it: the test would run into its time limit.
     body = b"a" + b" " * 1_000_000 + b"b\r\n"
