@@ -73,6 +73,11 @@ class Tree(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.words)
 
+    def about(self, name: str) -> str:
+        """The one line about a command."""
+        summary, _ = self.words[name]
+        return summary if isinstance(summary, str) else summary()
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         return self.words[cmd_name][1]() if cmd_name in self.words else None
 
@@ -96,9 +101,7 @@ class Tree(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(
-                [(name, about if isinstance(about, str) else about()) for name, (about, _) in self.words.items()]
-            )
+            formatter.write_dl([(name, self.about(name)) for name in self.words])
 
 
 class Verb(click.Command):
@@ -226,6 +229,7 @@ def _verb(operation: Operation) -> click.Command:
                     nargs=-1 if param.many else 1,
                     required=param.required,
                     metavar=shown if param.required else f"[{shown}]",
+                    shell_complete=_live(param),
                 )
             )
             more = ' "-" reads them from standard input, the first word of each line.' if param.many else ""
@@ -267,7 +271,22 @@ def _option(param: Param) -> click.Option:
         kind = click.INT
     default = f"  [{param.default}]" if param.default is not None else ""
     metavar = None if param.choices else _METAVARS.get(param.kind, "TEXT")
-    return click.Option([flag], type=kind, multiple=param.many, metavar=metavar, help=param.help + default)
+    return click.Option(
+        [flag], type=kind, multiple=param.many, metavar=metavar, help=param.help + default, shell_complete=_live(param)
+    )
+
+
+def _live(param: Param) -> Callable[[click.Context, click.Parameter, str], list[Any]] | None:
+    """Who completes a value in a shell: the running daemon knows ids, users and domains."""
+    if param.kind not in ("id", "user", "domain"):
+        return None
+
+    def complete(ctx: click.Context, option: click.Parameter, begun: str) -> list[Any]:
+        from mtactl import live
+
+        return list(live.complete(param.kind, ctx, option, begun))
+
+    return complete
 
 
 def _run(operation: Operation, options: Options, given: dict[str, Any]) -> int:

@@ -9,6 +9,8 @@ bin=$root/.venv/bin
 step "ruff"
 "$bin/ruff" check --quiet
 "$bin/ruff" format --check --quiet
+step "generated files"
+"$bin/python" -m mtactl.gen --check
 step "mypy"
 "$bin/mypy" --no-error-summary
 step "pytest"
