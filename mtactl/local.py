@@ -141,7 +141,7 @@ async def _admin(operation: Operation, config: Config, store: Any) -> Admin:
     if operation.name.startswith("block."):
         await blocks.load(forget=operation.offline == "write")
     suppressions = Suppressions(store, time.time)
-    if operation.name.startswith("suppress."):
+    if operation.name.startswith(("suppress.", "explain")):
         await suppressions.load()
     events = Events(time.time, lambda line: syslog.syslog(syslog.LOG_MAIL | syslog.LOG_INFO, line))
     suspensions = Suspensions(store, time.time)

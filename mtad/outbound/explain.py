@@ -1,6 +1,6 @@
 """What would become of a mail to an address, in words: the same decisions as a delivery makes, with their reasons."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
@@ -16,6 +16,8 @@ from mtad.outbound.route import Discard, Maildir, Pipe, Plan, Remote
 DOMAINS_MAX = 20  # that are planned; an alias may lead to hundreds
 STEPS_MAX = 200  # of an expansion that are told
 
+_NOBODY = Reply(550, "5.1.1", "No such mailbox")
+
 Verdict = Literal["now", "later", "never"]
 
 
@@ -28,6 +30,9 @@ class Pace:
     wait: bool = False
     until: float = 0.0
 
+
+Suppressed = Callable[[str, str], Reply | None]
+"""(user, address): what becomes of mail of this user to an address that is not tried."""
 
 Outlook = Callable[[str, str, Plan], Sequence[Pace]]
 """(domain, user, plan): how its site is paced now."""
@@ -90,7 +95,14 @@ class Explanation:
 
 
 async def explain(
-    config: Config, directory: Directory, planner: Planner, outlook: Outlook, address: str, sender: str, user: str
+    config: Config,
+    directory: Directory,
+    planner: Planner,
+    outlook: Outlook,
+    suppressed: Suppressed,
+    address: str,
+    sender: str,
+    user: str,
 ) -> Explanation:
     """`address` and `sender` in canonical form; `sender` "" is the null sender, `user` "" nobody who signed in."""
     steps: list[Step] = []
@@ -115,9 +127,16 @@ async def explain(
     for domain, members in list(groups.items())[:DOMAINS_MAX]:
         trace = await planner.trace(domain, sender, user)
         written = directory.sender_for(sender, address, members[0])
-        unknown = [one for one in members if isinstance(directory.resolve(one), Unknown)]
-        ways.append(_way(config, trace, domain, members, unknown, written, sender, user, outlook))
+        stopped = {one: reply for one in members if (reply := _stopped(directory, suppressed, user, one)) is not None}
+        ways.append(_way(config, trace, domain, members, stopped, written, sender, user, outlook))
     return Explanation(address, sender, user, told, tuple(ways), max(len(groups) - DOMAINS_MAX, 0))
+
+
+def _stopped(directory: Directory, suppressed: Suppressed, user: str, address: str) -> Reply | None:
+    """Why an address is not tried."""
+    if isinstance(directory.resolve(address), Unknown):
+        return _NOBODY
+    return suppressed(user, address)
 
 
 def _says(step: Step, config: Config) -> str:
@@ -148,7 +167,7 @@ def _way(
     trace: Trace,
     domain: str,
     members: Sequence[str],
-    unknown: Sequence[str],
+    stopped: Mapping[str, Reply],
     written: str,
     sender: str,
     user: str,
@@ -157,7 +176,7 @@ def _way(
     plan = trace.plan
     name, why = _route(config, trace, domain)
     pace = tuple(outlook(domain, user, plan))
-    result, verdict = _result(plan, members, unknown, pace)
+    result, verdict = _result(plan, members, stopped, pace)
     sender_why = ""
     if written != sender:
         sender_why = f"SRS: {sender} is not ours"
@@ -171,7 +190,7 @@ def _way(
         result,
         verdict,
         _servers(trace),
-        tuple(_left_out(config, trace)),
+        (*(LeftOut(one, str(reply)) for one, reply in stopped.items()), *_left_out(config, trace)),
         pace,
     )
 
@@ -275,9 +294,12 @@ def _why_not(config: Config, address: str, *, by_dns: bool) -> str:
             return "not used, see source and delivery.prefer; or more than are tried at once"
 
 
-def _result(plan: Plan, members: Sequence[str], unknown: Sequence[str], pace: Sequence[Pace]) -> tuple[str, Verdict]:
-    if len(unknown) == len(members):
-        return "would be returned to its sender: 550 5.1.1 No such mailbox", "never"
+def _result(
+    plan: Plan, members: Sequence[str], stopped: Mapping[str, Reply], pace: Sequence[Pace]
+) -> tuple[str, Verdict]:
+    left = [one for one in members if one not in stopped]
+    if not left:
+        return f"would be returned to its sender: {stopped[members[0]]}", "never"
     closed = [one for one in pace if one.wait]
     match plan:
         case Reply():
@@ -287,10 +309,10 @@ def _result(plan: Plan, members: Sequence[str], unknown: Sequence[str], pace: Se
         case Discard():
             return "would be discarded now", "now"
         case Maildir(pattern):
-            path = route.mailbox(pattern, members[0])
+            path = route.mailbox(pattern, left[0])
             if isinstance(path, Reply):
                 return f"would be returned to its sender: {path}", "never"
-            more = f" and {len(members) - 1} more" if len(members) > 1 else ""
+            more = f" and {len(left) - 1} more" if len(left) > 1 else ""
             result = f"to the maildir {path}{more}"
         case Pipe(command):
             result = f"to the program {command[0]}"

@@ -17,6 +17,7 @@ from mtad.accounts.passwords import Cost
 from mtad.accounts.users import StoredUser, Users
 from mtad.config import Address, Config, Delivery, Dns, Local, Paths, RouteRule, Target
 from mtad.dns.resolver import Resolver
+from mtad.mail.reply import Reply
 from mtad.outbound.explain import Pace, explain
 from mtad.outbound.planner import Planner
 from mtad.tls.requirement import Requirement
@@ -84,7 +85,7 @@ async def ask(monkeypatch):
 
         server.wrong["broken.test"] = servfail
 
-        async def call(address, sender="", user="", *, routes=(), needs=None, pace=(), **local) -> str:
+        async def call(address, sender="", user="", *, routes=(), needs=None, pace=(), stopped=None, **local) -> str:
             config = Config(
                 "mail.own.test",
                 ("own.test",),
@@ -96,7 +97,12 @@ async def ask(monkeypatch):
             resolver = Resolver(config.dns, time.time)
             directory = Directory(config, users, Aliases(ALIASES))
             planner = Planner(config, resolver, AnyTls(needs or {}), random.Random(1))
-            found = await explain(config, directory, planner, lambda *_: pace, address, sender, user)
+            stops = stopped or {}
+
+            def suppressed(user, address):
+                return stops.get((user, address))
+
+            found = await explain(config, directory, planner, lambda *_: pace, suppressed, address, sender, user)
             row = json.loads(json.dumps(asdict(found)))
             lines = list(VIEWS["explain"].card(row, 1_000_000.0))
             assert all(len(line) <= 80 for line in lines), lines
@@ -134,7 +140,7 @@ async def test_aliases_step_by_step_with_a_loop_and_srs(ask):
         "      ring@own.test  a loop: it is being expanded already; mail goes to the\n"
         "                     mailbox of that name\n"
     ) in text
-    assert "maildir /m/own.test/alice and 2 more" in text.replace("\n           ", " ")
+    assert "maildir /m/own.test/alice and 1 more" in text.replace("\n           ", " ")
     assert "news@shop.test is not ours" in text.replace("\n           ", " ")
     assert "sender   SRS0=" in text
 
@@ -203,6 +209,16 @@ async def test_a_suspended_site_waits(ask):
     assert "(in 1h) (a test)" in text
     assert "pace     3 of 20 connections" in text
     assert "result   would wait: suspended (a test)" in text
+
+
+async def test_an_address_that_is_not_tried_for_this_user(ask):
+    stopped = {("al@own.test", "b@plain.test"): Reply(550, "5.1.0", "Not tried: suppressed since 2026-11-01")}
+    assert "returned to its sender: 550 5.1.0 Not tried" in await ask(
+        "b@plain.test", user="al@own.test", stopped=stopped
+    )
+    assert "would be delivered now" in await ask("b@plain.test", user="bob@own.test", stopped=stopped)
+    text = await ask("team@own.test", user="al@own.test", stopped=stopped)
+    assert "left out gone@own.test: 550 5.1.1 No such mailbox" in text
 
 
 async def test_hostile_words_are_only_words(ask):

@@ -11,6 +11,7 @@ from mtad.accounts.directory import Directory
 from mtad.control.admin import Admin, Args, Failed, Handler, Row
 from mtad.dns.resolver import Resolver
 from mtad.mail import address as addresses
+from mtad.mail.reply import Reply
 from mtad.outbound import explain as plans
 from mtad.outbound.planner import Planner
 from mtad.outbound.policies import Policies, PolicyStore
@@ -50,9 +51,14 @@ async def explain(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
         await policies.load()
         security = Security(config, resolver, policies, admin.events, admin.clock)
         await security.look()
+
+    def suppressed(user: str, address: str) -> Reply | None:
+        one = admin.suppressions.find(user, address)
+        return one.reply() if one is not None else None
+
     try:
         planner = Planner(config, resolver, security, random.Random())
-        found = await plans.explain(config, directory, planner, admin.app.outlook(), address, sender, user)
+        found = await plans.explain(config, directory, planner, admin.app.outlook(), suppressed, address, sender, user)
     finally:
         if policies is not None:
             await policies.close()
