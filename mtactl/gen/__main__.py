@@ -17,7 +17,7 @@ def files() -> Mapping[str, str]:
     from mtactl.cli import tree
 
     groups, sections, common = tuple(source.groups()), tuple(source.sections()), source.common()
-    made = {f"man/{name}": page for name, page in man.pages(groups, sections, common).items()}
+    made = {f"man/man{name[-1]}/{name}": page for name, page in man.pages(groups, sections, common).items()}
     made["docs/reference.md"] = reference.text(groups, sections, common)
     for shell, path in SHELLS.items():
         kind = get_completion_class(shell)
@@ -30,8 +30,9 @@ def stale(made: Mapping[str, str], root: str = ".") -> list[str]:
     """Which files differ from what they should be, are missing, or are not ours any more."""
     found = [path for path, text in made.items() if _read(f"{root}/{path}") != text]
     for folder in ("man", "completions"):
-        there = os.listdir(f"{root}/{folder}") if os.path.isdir(f"{root}/{folder}") else []
-        found += [f"{folder}/{name}" for name in sorted(there) if f"{folder}/{name}" not in made]
+        for path, _, names in os.walk(f"{root}/{folder}"):
+            there = (os.path.relpath(f"{path}/{name}", root) for name in sorted(names))
+            found += [one for one in there if one not in made]
     return found
 
 

@@ -52,3 +52,18 @@ def test_the_installed_sendmail_stands_alone(prefix: Path, short_dir: Path) -> N
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, b"")
     assert len(list((short_dir / "data" / "maildrop").glob("*.mail"))) == 1
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "share/man/man8/mtactl.8",
+        "share/man/man1/mtad-sendmail.1",
+        "share/man/man5/mtad.toml.5",
+        "share/bash-completion/completions/mtactl",
+        "share/zsh/site-functions/_mtactl",
+        "share/fish/vendor_completions.d/mtactl.fish",
+    ],
+)
+def test_pages_and_completions_lie_where_they_are_looked_for(prefix: Path, path: str) -> None:
+    assert (prefix / path).stat().st_size > 100
