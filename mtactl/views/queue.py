@@ -192,7 +192,7 @@ VIEWS: Mapping[str, View] = {
     "queue.purge": _changing("purged"),
     "queue.restore": _changing("restored"),
     "queue.wait": View(card=_outcome),
-    "queue.bounce": _changing("returned to their senders"),
+    "queue.bounce": _changing("returned to the sender"),
     "queue.redirect": _changing("redirected"),
     "queue.hold_rule.list": View(
         (

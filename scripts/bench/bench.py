@@ -22,12 +22,14 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import queues
 from hosts import SENDER_DOMAIN, Host, mtad, postfix
 from peer_postfix import missing
 from peer_process import Process, free_port, program
 
 SESSIONS = 20
 SIZE_BYTES = 2048
+QUEUED = 20_000  # messages in the queue that the operator works on
 LEG_S = 60.0  # a leg that takes longer has failed
 MAIL = f"From: a@{SENDER_DOMAIN}\nTo: b@remote.test\nSubject: bench\nDate: Sun, 22 Nov 2026 08:00:00 +0000\n\ntext\n"
 
@@ -160,7 +162,7 @@ def main() -> int:
         print(f"nothing to compare with: {reason}", file=sys.stderr)
         return 69
     messages, rounds = int(os.environ.get("BENCH_MESSAGES", "2000")), int(os.environ.get("BENCH_ROUNDS", "3"))
-    only = sys.argv[1:] or ["accept", "relay", "DKIM", "sendmail"]
+    only = sys.argv[1:] or ["accept", "relay", "DKIM", "sendmail", "queue"]
     base = Path(tempfile.mkdtemp(prefix="mtad-bench-", dir=os.environ.get("BENCH_DIR", "/var/tmp")))
     base.chmod(0o755)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -188,6 +190,12 @@ def main() -> int:
             medians = sendmail(base, 60 * rounds)
             mine_ms, other_ms = medians["mtad"], medians["Postfix"]
             _line("sendmail", f"{mine_ms:.1f} ms", f"{other_ms:.1f} ms", [mine_ms / other_ms], 1.3, "", at_least=False)
+        if "queue" in only:
+            with tarpit() as nowhere:
+                for one in queues.measure(base / "queue", nowhere, QUEUED, rounds, inject):
+                    ratios = [mine / other for mine, other in zip(one.ours, one.theirs, strict=True)]
+                    took = [f"{statistics.median(found) * 1000:.0f} ms" for found in (one.ours, one.theirs)]
+                    _line(one.name, *took, ratios, 0.5, "", at_least=False)
     finally:
         shutil.rmtree(base, ignore_errors=True)
     return 0

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,8 +38,11 @@ class Host:
 
 
 @contextmanager
-def mtad(base: Path, sink_port: int, *, held: bool, dkim: bool) -> Iterator[Host]:
-    """mtad relaying everything to `sink_port`. `held`: to a server that never greets, with one worker."""
+def mtad(
+    base: Path, sink_port: int, *, held: bool, dkim: bool, fill: Callable[[Path], None] | None = None
+) -> Iterator[Host]:
+    """mtad relaying everything to `sink_port`. `held`: to a server that never greets, with one worker. `fill` puts mail
+    into its queue before it starts."""
     base.mkdir()
     port = free_port()
     (base / "mtad.toml").write_text(
@@ -52,6 +55,8 @@ def mtad(base: Path, sink_port: int, *, held: bool, dkim: bool) -> Iterator[Host
         words = ["dkim", "generate", SENDER_DOMAIN, "--selector", "bench", "--algorithm", "rsa"]
         command = [BIN / "mtactl", "--root", base, *words]
         subprocess.run(command, check=True, capture_output=True)
+    if fill is not None:
+        fill(base)
     process = Process([str(BIN / "mtad"), "run", "--root", str(base)], base.with_suffix(".log"))
     try:
         process.ready("mtad listens", lambda: answers(port))
