@@ -84,7 +84,7 @@ def host_of(mtad: Make, pair: KnotPair, sink: int, more: str = "") -> Mtad:
     route = f'[[delivery.route]]\nmatch = "remote.test"\nto = "smtp://127.0.0.1:{sink}"\n'
     servers = ", ".join(f'"{host}:{pair.port}"' for host in HOSTS)
     host = mtad(
-        listeners=("smtp",), dns_port=pair.port, delivery='retry = ["1s"]\nexpire = "30s"', extra=route + SETTINGS
+        listeners=("smtp",), dns_port=pair.port, delivery='retry = ["1s"]\nexpire = "10m"', extra=route + SETTINGS
     )
     toml = host.root / "mtad.toml"
     toml.write_text(toml.read_text().replace("[dns]\n", f"[dns]\nauthorities = [{servers}]\n") + more)
@@ -172,7 +172,7 @@ def test_a_rotation_by_hand(mtad: Make, pair: KnotPair, receiver: tuple[Receiver
         pair.catch_up()
         # The queue may hold mail that is older than today's settings allow: the old keys wait for it all the same.
         toml = host.root / "mtad.toml"
-        toml.write_text(toml.read_text().replace('expire = "30s"', 'expire = "2s"'))
+        toml.write_text(toml.read_text().replace('expire = "10m"', 'expire = "2s"'))
         for fault, after in (
             ("dkim.before_state", "pending"),
             ("dkim.after_state", "published"),
@@ -215,7 +215,7 @@ def test_a_rotation_that_publishes_itself(mtad: Make, pair: KnotPair, receiver: 
     (host.root / "tsig").write_text(f"{SECRET}\n")
     (host.root / "tsig").chmod(0o600)
     toml = host.root / "mtad.toml"
-    toml.write_text(toml.read_text().replace('expire = "30s"', 'expire = "2s"'))
+    toml.write_text(toml.read_text().replace('expire = "10m"', 'expire = "2s"'))
     host.mtactl("dkim", "generate", "example.test", "--selector", "old", "--algorithm", "ed25519")
     pushed = host.rows("dns", "push")
     assert [(row["name"], row["done"]) for row in pushed] == [("old._domainkey.example.test", "set")]
