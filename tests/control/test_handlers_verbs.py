@@ -157,6 +157,7 @@ async def test_groups_order_and_counts(operator: Operator) -> None:
     for by in ("sender", "user", "ip", "error"):
         assert (await operator.one("queue.list", group_by=by, domain="b.test"))["count"] == 2
     assert len(await operator.call("queue.list", group_by="domain", limit=1)) == 1
+    assert [row["count"] for row in await operator.call("queue.list", group_by="site")] == [2, 1]
     assert (await operator.one("queue.list", count=True))["count"] == 3
     with pytest.raises(Failed):
         await operator.call("queue.list", count=True, domain="x.test")

@@ -4,6 +4,7 @@ import asyncio
 from base64 import b64encode
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from itertools import groupby
+from typing import Any
 
 from mtad.control.admin import Admin, Args, Failed, Handler, Row
 from mtad.control.handlers import rows
@@ -11,10 +12,11 @@ from mtad.control.operation import Access
 from mtad.mail import address as addresses
 from mtad.mail.envelope import State
 from mtad.queue import store as queue
-from mtad.queue.store import BundleBy, Selector, SortBy
+from mtad.queue.store import Bundle, Selector, SortBy
 
 PAGE = 500
 GROUPS_MAX = 1000
+DOMAINS_MAX = 100_000
 SORTED_MAX = 1_000_000  # the ids of so many are in memory at once
 OCTETS_PER_ROW = 48 * 1024
 RECIPIENTS_PER_ROW = 2000  # more of one message come in a further row
@@ -115,8 +117,8 @@ async def _listed(admin: Admin, what: Selector, limit: int | None, now: float) -
         yield rows.message(together, now)
 
 
-async def _groups(admin: Admin, what: Selector, by: BundleBy, limit: int, now: float) -> AsyncGenerator[Row, None]:
-    for group in await admin.store.bundles(what, by, now, limit):
+async def _groups(admin: Admin, what: Selector, by: str, limit: int, now: float) -> AsyncGenerator[Row, None]:
+    for group in await _bundles(admin, what, by, limit, now):
         row = {
             "count": group.recipients,
             "messages": group.messages,
@@ -124,6 +126,25 @@ async def _groups(admin: Admin, what: Selector, by: BundleBy, limit: int, now: f
             "oldest": int(group.oldest_at),
         }
         yield row if by == "all" else {"by": by, "group": group.key, **row}
+
+
+async def _bundles(admin: Admin, what: Selector, by: Any, limit: int, now: float) -> Sequence[Bundle]:
+    """By site: the domains of which it is known that they are one; a domain that mail never went to is its own."""
+    if by != "site":
+        return await admin.store.bundles(what, by, now, limit)
+    site_of = {domain: site.name for site in admin.sites.all() for domain in site.domains}
+    found: dict[str, Bundle] = {}
+    for one in await admin.store.bundles(what, "domain", now, DOMAINS_MAX):
+        name = site_of.get(one.key, one.key)
+        known = found.get(name, Bundle(name, 0, 0, 0, one.oldest_at))
+        found[name] = Bundle(
+            name,
+            known.recipients + one.recipients,
+            known.messages + one.messages,
+            known.size_bytes + one.size_bytes,
+            min(known.oldest_at, one.oldest_at),
+        )
+    return sorted(found.values(), key=lambda one: (-one.recipients, one.key))[:limit]
 
 
 async def _sorted(

@@ -58,6 +58,7 @@ _RULE = (
     ("expires", "int"),
     ("freezes", "bool"),
 )
+GROUP_BY = (*values.GROUPS, "site")
 SORT_BY = ("age", "size", "tries", "next", "from", "to", "domain")
 
 
@@ -92,7 +93,12 @@ OPERATIONS: tuple[Operation, ...] = (
         "List what is in the queue",
         (
             *SELECTOR,
-            Param("group_by", "choice", "Count together what has this in common, most first.", choices=values.GROUPS),
+            Param(
+                "group_by",
+                "choice",
+                "Count together what has this in common, most first.",
+                choices=(*values.GROUPS, "site"),
+            ),
             Param("sort", "choice", "In this order, smallest first: age is the youngest.", choices=SORT_BY),
             Param("reverse", "flag", "With --sort: largest first."),
             Param("count", "flag", "Only how many."),
