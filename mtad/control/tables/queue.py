@@ -97,7 +97,7 @@ OPERATIONS: tuple[Operation, ...] = (
                 "group_by",
                 "choice",
                 "Count together what has this in common, most first.",
-                choices=(*values.GROUPS, "site"),
+                choices=GROUP_BY,
             ),
             Param("sort", "choice", "In this order, smallest first: age is the youngest.", choices=SORT_BY),
             Param("reverse", "flag", "With --sort: largest first."),
