@@ -5,6 +5,8 @@ accept    smtp-source -s 20 -l 2048 until all have their 250; delivery stands st
 relay     the same, until smtp-sink behind the server has all of them
 DKIM      the same with an RSA-2048 signature: mtad's own, Postfix's by OpenDKIM as a milter
 sendmail  one mail, from start of the command to its exit
+sites     mtad alone: 1,000 domains, 10 % dead and 10 % slow: seconds until the other 80 % have all their mail (first
+          column), and in a run in which all are well (second column)
 """
 
 import os
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import queues
+import sites
 from hosts import SENDER_DOMAIN, Host, mtad, postfix
 from peer_postfix import missing
 from peer_process import Process, free_port, program
@@ -162,7 +165,7 @@ def main() -> int:
         print(f"nothing to compare with: {reason}", file=sys.stderr)
         return 69
     messages, rounds = int(os.environ.get("BENCH_MESSAGES", "2000")), int(os.environ.get("BENCH_ROUNDS", "3"))
-    only = sys.argv[1:] or ["accept", "relay", "DKIM", "sendmail", "queue"]
+    only = sys.argv[1:] or ["accept", "relay", "DKIM", "sendmail", "queue", "sites"]
     base = Path(tempfile.mkdtemp(prefix="mtad-bench-", dir=os.environ.get("BENCH_DIR", "/var/tmp")))
     base.chmod(0o755)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -196,6 +199,11 @@ def main() -> int:
                     ratios = [mine / other for mine, other in zip(one.ours, one.theirs, strict=True)]
                     took = [f"{statistics.median(found) * 1000:.0f} ms" for found in (one.ours, one.theirs)]
                     _line(one.name, *took, ratios, 0.5, "", at_least=False)
+        if "sites" in only:
+            each = max(messages // 500, 1)
+            well = sites.run(base / "well", each, troubled=False)
+            troubled = sites.run(base / "troubled", each, troubled=True)
+            _line("sites", f"{troubled:.1f} s", f"{well:.1f} s", [well / troubled], 0.9, "", at_least=True)
     finally:
         shutil.rmtree(base, ignore_errors=True)
     return 0

@@ -238,3 +238,31 @@ async def test_a_domain_that_goes_two_ways_is_of_neither_site(tmp_path):
         two = made.sites.learn("y.test", "two", ("two",))
         assert not made.sites.known("y.test")
         assert made.sites.of("y.test") not in (one, two)
+
+
+async def test_three_recipients_three_answers_one_each_across_a_restart(tmp_path):
+    """250, 550 and 451: one delivery, one report, one retry, and the restart adds nothing to any of them."""
+    peer = Peer(says={"RCPT TO:<no@": "550 5.1.1 who?", "RCPT TO:<later@": "451 4.2.1 not now"})
+    async with serving(peer):
+        async with house(tmp_path, routes=to(peer.port)) as made, running(made) as scheduler:
+            name = await made.put("yes@y.test", "no@y.test", "later@y.test")
+            scheduler.wake()
+            rows = await made.settled(name)
+            assert [row.state for row in rows] == [State.DONE, State.FAILED, State.READY]
+            before = [(row.state, row.tries, row.next_at) for row in rows]
+        peer.says.pop("RCPT TO:<later@")
+        async with house(tmp_path, routes=to(peer.port)) as made, running(made) as scheduler:
+            scheduler.wake()
+            await until(lambda: not scheduler.active())
+            assert [(row.state, row.tries, row.next_at) for row in await made.rows(name)] == before  # not due yet
+            made.clock.ahead = 3600.0
+            scheduler.wake()
+            async with asyncio.timeout(10):
+                while any(row.state not in (State.DONE, State.FAILED) for row in await made.rows()):
+                    scheduler.wake()
+                    await asyncio.sleep(0.02)
+            rows = await made.rows(name)
+            assert [(row.state, row.tries) for row in rows] == [(State.DONE, 1), (State.FAILED, 1), (State.DONE, 2)]
+            reports = [row for row in await made.rows() if row.message_id != name]
+            assert [(row.address, row.state) for row in reports] == [("a@x.test", State.DONE)]
+    assert sorted(mail.recipients for mail in peer.mails) == [["a@x.test"], ["later@y.test"], ["yes@y.test"]]

@@ -1,0 +1,75 @@
+"""Sites and suspensions, as operators see and change them."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from test_handlers import Operator
+
+from mtad.control.admin import Failed
+from mtad.mail.reply import Reply
+from mtad.queue.store import Selector
+
+
+@pytest.fixture
+async def operator(tmp_path: Path) -> AsyncIterator[Operator]:
+    made = Operator(tmp_path)
+    yield made
+    await made.bench.close()
+
+
+async def test_a_site_is_listed_shown_and_reset(operator: Operator) -> None:
+    sites, now = operator.bench.sites, operator.bench.clock()
+    site = sites.learn("y.test", "mx.y.test", ("mx.y.test",))
+    sites.learn("z.test", "mx.y.test", ("mx.y.test",))
+    sites.begin(site, now)
+    sites.end(site, [Reply(421, "4.7.0", "rate limited", "mx.y.test", "mail")], now)
+    [row] = await operator.call("site.list")
+    assert (row["site"], row["state"], row["concurrency"]) == ("mx.y.test", "broken", 0)
+    assert str(row["breaker"]).startswith("open since ")
+    assert ", 421 x 1, probe at " in str(row["breaker"])
+    for name in ("mx.y.test", "y.test", "Z.test."):
+        [shown] = await operator.call("site.show", site=name)
+        assert shown["domains"] == ["y.test", "z.test"]
+        assert shown["cause"] == "421 4.7.0 rate limited"
+    [reset] = await operator.call("site.reset", site="y.test", reason="they unblocked us")
+    assert reset == {"site": "mx.y.test", "state": "untried"}
+    assert await operator.bench.store.load_sites() == []
+    with pytest.raises(Failed, match="nothing is known of a site nowhere"):
+        await operator.call("site.show", site="nowhere")
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "kept"),
+    [("domain", "Bücher.Example", "xn--bcher-kva.example"), ("site", "MX.y.test.", "mx.y.test"), ("user", "Al", "al")],
+)
+async def test_a_suspension_is_made_shown_replaced_and_removed(
+    operator: Operator, kind: str, value: str, kept: str
+) -> None:
+    [made] = await operator.call("suspend.add", **{kind: value, "for": "2h", "reason": "why"})
+    assert (made["kind"], made["value"], made["reason"]) == (kind, kept, "why")
+    [again] = await operator.call("suspend.add", **{kind: value})
+    assert again["expires"] is None
+    assert [row["value"] for row in await operator.call("suspend.list")] == [kept]
+    assert any(line.startswith(f"suspended {kind}={kept}, until=") for line in operator.bench.lines)
+    assert await operator.call("suspend.remove", **{kind: value}) == [again]
+    assert await operator.call("suspend.list") == []
+    with pytest.raises(Failed, match="is not suspended; `mtactl suspend list` shows what is"):
+        await operator.call("suspend.remove", **{kind: value})
+
+
+@pytest.mark.parametrize("given", [{}, {"domain": "x.test", "user": "al"}, {"for": "2h"}])
+async def test_one_thing_is_suspended_at_a_time(operator: Operator, given: dict[str, str]) -> None:
+    with pytest.raises(Failed, match="one of --domain, --site and --user"):
+        await operator.call("suspend.add", **given)
+
+
+async def test_the_mail_of_a_suspended_user_is_put_off_and_comes_back(operator: Operator) -> None:
+    name = await operator.bench.accept("b@remote.test", user="al")
+    await operator.call("suspend.add", user="al")
+    now = operator.bench.clock()
+    [row] = await operator.bench.store.select(Selector(ids=(name,)), now)
+    assert row.recipient.next_at > now + 3600
+    await operator.call("suspend.remove", user="al")
+    [row] = await operator.bench.store.select(Selector(ids=(name,)), now)
+    assert row.recipient.next_at <= operator.bench.clock()
