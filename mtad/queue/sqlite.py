@@ -17,6 +17,7 @@ from mtad.queue.blocks import BlockRows
 from mtad.queue.contents import Contents
 from mtad.queue.cycle import Cycle, Lease, LeaseOld, Settled
 from mtad.queue.holdrules import HoldRules
+from mtad.queue.listing import Listing
 from mtad.queue.operate import BundleAll, ChangeAll, Operate, Select, SortAll, Sweep
 from mtad.queue.operators import Claim, Freeze, Operators, SettleClaimed, Thaw
 from mtad.queue.people import Asked, People
@@ -28,6 +29,7 @@ from mtad.queue.store import (
     Change,
     Group,
     GroupBy,
+    Listed,
     Preview,
     Row,
     Selector,
@@ -125,6 +127,7 @@ class SqliteStore:
         self._save_user = Work("save_user", one_by_one(people.save_user))
         self._delete_user = Work("delete_user", one_by_one(people.delete_user))
         self._select = Work("select", one_by_one(operate.select), Phase.READ)
+        self._listing = Work("listing", one_by_one(Listing(connection).read), Phase.READ)
         self._attempts = Work("attempts", one_by_one(operate.attempts), Phase.READ)
         self._body = Work("body", one_by_one(operate.body), Phase.READ)
         self._next_due = Work("next_due", one_by_one(operate.next_due), Phase.READ)
@@ -262,6 +265,9 @@ class SqliteStore:
 
     async def keyed(self, uid: int, key: str) -> str:
         return await self._writer.do(self._keyed, (uid, key))
+
+    async def listing(self, now: float, after: str = "", limit: int = 1000) -> Sequence[Listed]:
+        return await self._writer.do(self._listing, (now, after, limit))
 
     async def change(
         self, what: Selector, change: Change, now: float, limit: int = 0, entry: Entry | None = None

@@ -6,9 +6,10 @@ and is all-or-nothing: it happened durably when the call returns, or it did not 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
-from mtad.mail.envelope import Attempt, Content, Job, Message, NewMessage, Recipient
+from mtad.mail.envelope import Attempt, Content, Job, Message, NewMessage, Recipient, State
+from mtad.mail.reply import Reply
 
 if TYPE_CHECKING:
     from mtad.queue.audit import Changed, Entry
@@ -71,6 +72,22 @@ class Row:
 
     message: Message
     recipient: Recipient
+
+
+class Listed(NamedTuple):
+    """One open recipient in the fewest words: what mailq shows."""
+
+    message_id: str
+    size_bytes: int
+    accepted_at: float
+    sender: str
+    uid: int
+    n: int
+    address: str
+    original: str
+    state: State
+    next_at: float
+    last: Reply | None
 
 
 # What `change` can do to the selected recipients.
@@ -294,6 +311,9 @@ class Store(Protocol):
 
     async def keyed(self, uid: int, key: str) -> str:
         """The id of the mail that this uid stored with this key, "" when none is remembered."""
+
+    async def listing(self, now: float, after: str = "", limit: int = 1000) -> Sequence[Listed]:
+        """All open recipients as `select` orders them, at most `limit`, those after recipient id `after`; quicker."""
 
     async def change(
         self, what: Selector, change: Change, now: float, limit: int = 0, entry: "Entry | None" = None

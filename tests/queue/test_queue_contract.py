@@ -629,3 +629,15 @@ async def test_closed_store_says_so(store: Store) -> None:
     await store.close()
     with pytest.raises(StoreError):
         await store.accept(mail(2))
+
+
+async def test_the_listing_is_what_select_finds(store: Store) -> None:
+    for n, addresses in enumerate((("a@example.test", "b@example.test"), ("c@example.test",)), 1):
+        await store.accept(mail(n, *addresses))
+    await store.change(Selector(ids=(message_id(1),)), Hold(), NOW)
+    await store.lease(NOW, NOW + 60, 10)
+    rows = await store.select(Selector(all=True), NOW)
+    listed = [*await store.listing(NOW, limit=2), *await store.listing(NOW, rows[1].recipient.id)]
+    assert [(one.message_id, one.n, one.state, one.address) for one in listed] == [
+        (row.message.id, row.recipient.n, row.recipient.state, row.recipient.address) for row in rows
+    ]

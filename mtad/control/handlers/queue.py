@@ -163,9 +163,19 @@ async def _sorted(
 
 async def queue_mailq(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
     now, caller = admin.clock(), admin.caller
-    async for together in messages(admin, Selector(all=True), None, now):
-        if caller.access >= Access.OPERATOR or 0 <= caller.uid == together[0].message.peer.uid:
-            yield rows.message(together, now)
+    everything = caller.access >= Access.OPERATOR
+    together: list[queue.Listed] = []
+    after = ""
+    while page := await admin.store.listing(now, after, PAGE):
+        after = f"{page[-1].message_id}.{page[-1].n}"
+        for one in page:
+            if together and (one.message_id != together[0].message_id or len(together) == RECIPIENTS_PER_ROW):
+                yield rows.listed(together, now)
+                together = []
+            if everything or 0 <= caller.uid == one.uid:
+                together.append(one)
+    if together:
+        yield rows.listed(together, now)
 
 
 async def queue_show(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:

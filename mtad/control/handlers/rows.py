@@ -17,7 +17,7 @@ _TEXT_MAX = 1000
 _STAGES = {"mail": "MAIL FROM", "rcpt": "RCPT TO", "data": "DATA", "final": "end of DATA", "ehlo": "EHLO"}
 
 
-def word(recipient: Recipient, now: float) -> str:
+def word(recipient: Recipient | queue.Listed, now: float) -> str:
     """The display word of a recipient's state."""
     match recipient.state:
         case State.READY:
@@ -51,6 +51,23 @@ def _recipient(recipient: Recipient, now: float) -> Row:
         "code": last.code if last else None,
         "status": last.status if last else "",
         "error": recipient.error,
+    }
+
+
+def listed(together: Sequence[queue.Listed], now: float) -> Row:
+    """One message as `postqueue -j` has it, and no more."""
+    first = together[0]
+    state = word(first, now) if len(together) == 1 else min((word(one, now) for one in together), key=_ORDER.index)
+    return {
+        "queue_name": _QUEUE_NAMES[state],
+        "queue_id": first.message_id,
+        "arrival_time": int(first.accepted_at),
+        "message_size": first.size_bytes,
+        "forced_expire": False,
+        "sender": first.sender,
+        "recipients": [
+            {"address": one.address, "orig_address": one.original, "delay_reason": reason(one.last)} for one in together
+        ],
     }
 
 

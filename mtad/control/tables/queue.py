@@ -330,7 +330,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "queue.mailq",
         "List the queue as mailq does",
-        row=_MESSAGE,
+        row=_MESSAGE[:7],
         access=Access.ANYONE,
         offline="read",
         help="Prints the queue in the layout of mailq(1). Everybody sees the mail they submitted on this host;"
