@@ -14,10 +14,11 @@ SERVICE = "org.varlink.service"
 FRAME_MAX_BYTES = 1 << 20  # of a request; also what a peer may make the daemon keep
 REPLY_MAX_BYTES = 1 << 24  # a message with a thousand recipients is one row
 
-# What can go wrong, and what mtactl exits with (sysexits.h; 1 = nothing matched).
+# What can go wrong, and what mtactl exits with (sysexits.h; 1 = nothing matched, or a check found a problem).
 ERRORS: Mapping[str, int] = {
     "NothingMatched": 1,
     "NotFound": 1,
+    "ProblemFound": 1,
     "Usage": 64,
     "BadData": 65,
     "Undelivered": 69,

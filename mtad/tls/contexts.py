@@ -81,6 +81,11 @@ def _context(cert: str, key: str, client_ca: str) -> ServerContext:
     return context
 
 
+def server_context_of(cert: str, key: str) -> ServerContext:
+    """The context of a listener with this pair alone. Raises TlsError."""
+    return _context(cert, key, "")
+
+
 def client_context(mode: Mode, *, ca_file: str = "") -> ssl.SSLContext:
     """The context towards a server. "verify": the chain and the name must be right (`ca_file` beside the system's
     authorities); "may" and "encrypt": any certificate will do, for without DANE or MTA-STS none could be expected

@@ -1,6 +1,7 @@
 """Certificates of the running daemon: by name, renewed in each of the ways there are, broken, and soon over."""
 
 import datetime as dt
+import json
 import os
 import signal
 import smtplib
@@ -185,3 +186,26 @@ def test_hostile_names_and_no_traceback(host: Mtad) -> None:
     assert "Traceback" not in host.log
     assert "Exception ignored" not in host.log
     assert serial(host, "mail.other.test") == 2
+
+
+def test_what_clients_get(host: Mtad) -> None:
+    """`tls test` on the own listeners, and on one of them as if it was another's."""
+    host.start()
+    done = host.mtactl("tls", "test", "--json", check=False)
+    rows = {row["where"]: row for row in map(json.loads, done.stdout.splitlines())}
+    assert list(rows) == [f"127.0.0.1:{host.ports[name]}" for name in ("smtp", "submission", "submissions")]
+    assert done.returncode == 1
+    for row in rows.values():
+        assert (row["protocol"], row["old"], row["distrust"]) == ("TLSv1.3", [], "self-signed certificate")
+        assert row["chain"][0]["names"] == ["mail.example.test"]
+    secure, plain = (rows[f"127.0.0.1:{host.ports[name]}"] for name in ("submissions", "smtp"))
+    assert (secure["way"], plain["way"], plain["auth"]) == ("implicit", "STARTTLS", [])
+    assert "PLAIN" in secure["auth"]
+    shown = host.mtactl("tls", "test", f"127.0.0.1:{host.ports['smtp']}")
+    assert "result    mail goes encrypted\n" in shown.stdout
+    host.stop()
+    done = host.mtactl("tls", "test", check=False)
+    assert (done.returncode, done.stdout.count("problem   connection refused")) == (1, 3)
+    assert "3 of 3 have problems" in done.stderr
+    assert host.mtactl("tls", "test", "a:b:c:99999", check=False).returncode == 1
+    assert host.mtactl("tls", "test", "mail.test:0", check=False).returncode == 64
