@@ -59,6 +59,7 @@ def run(options: Options, config: Config) -> int:
     """Run until SIGTERM or SIGINT. Returns the exit code."""
     log = service.LogWriter(sys.stderr.fileno(), time.time)
     try:
+        service.raise_limits()
         sockets = service.take_sockets()
         service.make_directories(config.paths)
         if service.drops_privileges(config.paths):

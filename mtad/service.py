@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import pwd
+import resource
 import socket
 import stat
 import threading
@@ -18,6 +19,7 @@ from mtad.config.places import SERVICE_USER
 from mtad.mail.envelope import Clock
 
 LISTEN_FDS_START = 3
+FILES_MAX = 65536
 MAILDROP_MODE = (
     0o3733  # anyone may put a mail in, nobody else may list it or take one out; setgid, so that we may read it
 )
@@ -91,6 +93,15 @@ def make_directories(paths: Paths) -> None:
         raise PermissionError(0, f"{paths.data} can be written by everyone: chmod o-w {paths.data}")
     if found.st_uid not in {os.geteuid(), uid, 0}:
         raise PermissionError(0, f"{paths.data} belongs to another user: chown it to the user that runs mtad")
+
+
+def raise_limits() -> None:
+    """As many open files as we may have: each connection is one, and the usual first limit is 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, FILES_MAX)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def drops_privileges(paths: Paths) -> bool:

@@ -155,3 +155,13 @@ os._exit(0)
 """
     done = subprocess.run([sys.executable, "-u", "-c", code], capture_output=True, text=True, timeout=30, check=False)
     assert (done.stdout, done.stderr) == ("{'smtp': [3, 5], 'submit': [4]} False\n", "")
+
+
+def test_as_many_files_as_there_may_be() -> None:
+    code = (
+        "import resource as r; from mtad import service;"
+        " _, hard = r.getrlimit(r.RLIMIT_NOFILE); r.setrlimit(r.RLIMIT_NOFILE, (64, min(hard, 500)));"
+        " service.raise_limits(); print(*r.getrlimit(r.RLIMIT_NOFILE))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["500", "500"], done.stderr

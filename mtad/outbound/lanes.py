@@ -1,9 +1,9 @@
 """Leased jobs on their way to a worker: a lane for each site, and a fair share of the workers for all lanes.
 
-A lane admits as many jobs as its site has room for; the others wait in it, or are not leased at all. Workers go to
-admitted jobs in turn. A job that takes much longer than jobs usually do gives its place to another, so that silent and
-slow sites do not use up the workers. At most LENT_MAX times as many jobs as workers are in that state, and no more
-than that go to sites that have not shown yet that they work: so the others always find a worker soon.
+A lane admits as many jobs as its site has room for; the others wait in it, or are not leased at all. Workers go in turn
+to sites that work, to those of which nothing is known, and to slow ones. A job that takes much longer than jobs usually
+do gives its place to another: it waits for somebody, and costs us a socket. So silent and slow sites do not use up the
+workers; the jobs in that state are bounded for those of which nothing is known and for slow ones by themselves.
 """
 
 import asyncio
@@ -15,9 +15,11 @@ from mtad.mail.envelope import Clock, Job
 from mtad.mail.reply import Reply
 from mtad.outbound.sites import Closed, Site, Sites
 
-LENT_MAX = 4
+UNKNOWN_MAX, SLOW_MAX = 20, 10  # times as many jobs as workers may be at work for such sites
+LENT_MAX = UNKNOWN_MAX + SLOW_MAX
 PATIENCE = 5.0  # times as long as usual
 PATIENCE_MIN_S, PATIENCE_MAX_S = 0.5, 30.0
+WORKS, UNKNOWN, SLOW = 0, 1, 2  # sites, by what is known of them
 LOOK_S = 0.1  # how often somebody is looked for who takes too long, while others wait
 
 
@@ -45,7 +47,7 @@ class Running:
     admitted: bool = False
     began: float = 0.0  # by the loop's clock
     lent: bool = False  # its worker's place is another's
-    unproven: bool = False  # its site had not shown that it works when it began
+    queue: int = 0  # of `Lanes`, that it waited in
 
 
 class Lanes:
@@ -68,25 +70,26 @@ class Lanes:
         self._release = release
         self._dry = dry
         self._lanes: dict[str, Lane] = {}
-        self._proven: deque[Running] = deque()  # admitted, wait for a worker
-        self._others: deque[Running] = deque()
-        self._others_next = False
+        # Admitted, wait for a worker: for sites that work, for those of which nothing is known, and for slow ones.
+        self._queues: tuple[deque[Running], ...] = (deque(), deque(), deque())
+        self._running = [0, 0, 0]  # of each
+        self._turn = 0
         self._aside: set[str] = set()  # domains of which nothing is known, and too many like them wait
         self._working: set[Running] = set()
         self.lent = 0  # of the running ones, those whose place another has
         self._usual_s = PATIENCE_MIN_S / PATIENCE
-        self._unproven = 0  # running jobs of that kind
         self._look: asyncio.TimerHandle | None = None
 
     @property
     def ready(self) -> int:
         """How many are admitted and wait for nothing but a worker."""
-        return len(self._proven) + (len(self._others) if self._others_may() else 0)
+        return sum(len(queue) for kind, queue in enumerate(self._queues) if self._may(kind))
 
     def take(self, job: Job) -> Running | None:
         """A job was leased; `start` follows. None: it is to be released, too many like it wait."""
         site = self._sites.of(job.domain)
-        if len(self._others) >= self.workers and not (site.pace.proven or site.local or self._others_may()):
+        kind = _kind(site)
+        if len(self._queues[kind]) >= self.workers and not self._may(kind):
             self._aside.add(job.domain)
             return None
         lane = self._lane(site)
@@ -101,7 +104,10 @@ class Lanes:
         found = set(self._aside)
         for lane in self._lanes.values():
             site = lane.site
-            lane.skipped = bool(lane.waiting) and len(lane.waiting) >= max(self._sites.room(site, now), 1)
+            room = self._sites.room(site, now)
+            # Who has not shown that it works, and soon, holds no more leases than it has room for.
+            enough = max(room, 1) if _kind(site) == WORKS else 0 if lane.admitted >= room else 1
+            lane.skipped = len(lane.waiting) >= enough
             if lane.skipped:
                 found |= site.domains or {site.name}
         return found
@@ -157,10 +163,11 @@ class Lanes:
             self._working.discard(running)
             self.running -= 1
             self.lent -= running.lent
-            self._unproven -= running.unproven
+            self._running[running.queue] -= 1
             took_s = asyncio.get_running_loop().time() - running.began
             self._usual_s *= 1.02 if took_s > self._usual_s else 1 / 1.02  # runs after the median
             self._usual_s = max(self._usual_s, 0.001)
+            running.lane.site.slow = took_s > self._patience_s()
 
     def forget(self, running: Running) -> None:
         """It is over, or was lost."""
@@ -171,7 +178,7 @@ class Lanes:
             running.admitted = False
             lane.admitted -= 1
             self._sites.cancel(lane.site)
-            for queue in (self._proven, self._others):
+            for queue in self._queues:
                 if running in queue:
                     queue.remove(running)
         self._leave(lane)
@@ -195,8 +202,8 @@ class Lanes:
     def waiting(self) -> Iterator[Running]:
         for lane in self._lanes.values():
             yield from lane.waiting
-        yield from self._proven
-        yield from self._others
+        for queue in self._queues:
+            yield from queue
 
     def clear(self) -> None:
         """Nothing more begins."""
@@ -204,8 +211,8 @@ class Lanes:
             lane.waiting.clear()
             if lane.timer is not None:
                 lane.timer.cancel()
-        self._proven.clear()
-        self._others.clear()
+        for queue in self._queues:
+            queue.clear()
         if self._look is not None:
             self._look.cancel()
 
@@ -241,7 +248,8 @@ class Lanes:
             running.admitted = True
             lane.admitted += 1
             self._sites.begin(site, now)
-            (self._proven if site.pace.proven or site.local else self._others).append(running)
+            running.queue = _kind(site)
+            self._queues[running.queue].append(running)
 
     def _slot(self, lane: Lane) -> None:
         lane.timer = None
@@ -265,32 +273,29 @@ class Lanes:
             self._look = asyncio.get_running_loop().call_later(LOOK_S, self._lend)
 
     def _next(self) -> Running | None:
-        """In turn from those whose site works, and from the others."""
-        others = bool(self._others) and self._others_may()
-        if self._aside and not self._others and self._others_may():
+        """In turn from each of the queues that may."""
+        if self._aside and not self._queues[UNKNOWN] and self._may(UNKNOWN):
             self._aside.clear()
             self._dry()
-        if others and (self._others_next or not self._proven):
-            self._others_next = False
-            running = self._others.popleft()
-            running.unproven = True
-            self._unproven += 1
-            return running
-        self._others_next = True
-        if not self._proven:
-            return None
-        running = self._proven.popleft()
-        running.unproven = False
-        return running
+        for _ in self._queues:
+            self._turn = (self._turn + 1) % len(self._queues)
+            queue = self._queues[self._turn]
+            if queue and self._may(self._turn):
+                self._running[self._turn] += 1
+                return queue.popleft()
+        return None
 
-    def _others_may(self) -> bool:
-        return self._unproven < LENT_MAX * self.workers
+    def _may(self, kind: int) -> bool:
+        most = {UNKNOWN: UNKNOWN_MAX, SLOW: SLOW_MAX}.get(kind)
+        return most is None or self._running[kind] < most * self.workers
+
+    def _patience_s(self) -> float:
+        return min(max(PATIENCE * self._usual_s, PATIENCE_MIN_S), PATIENCE_MAX_S)
 
     def _lend(self) -> None:
         """Who takes long gives its place to somebody who waits."""
         self._look = None
-        patience_s = min(max(PATIENCE * self._usual_s, PATIENCE_MIN_S), PATIENCE_MAX_S)
-        began = asyncio.get_running_loop().time() - patience_s
+        began = asyncio.get_running_loop().time() - self._patience_s()
         for running in self._working:
             if self.lent >= LENT_MAX * self.workers:
                 break
@@ -298,3 +303,11 @@ class Lanes:
                 running.lent = True
                 self.lent += 1
         self.start()
+
+
+def _kind(site: Site) -> int:
+    if site.local:
+        return WORKS
+    if not site.pace.proven:
+        return UNKNOWN
+    return SLOW if site.slow else WORKS

@@ -43,6 +43,7 @@ class Site:
     domains: set[str] = field(default_factory=set)
     next_slot_at: float = 0.0  # by its rate
     running: int = 0
+    slow: bool = False  # its last job took much longer than jobs usually do
     told: int = 0  # the day on which the end of its warm-up quota was told
 
     @property
@@ -287,12 +288,24 @@ class Sites:
 
     def reset(self, site: Site) -> None:
         """Forget what was learnt of a site, not what was sent to it today."""
+        self._forget(site)
+        self.changed()
+
+    def reopen(self) -> int:
+        """Close all breakers: somebody wants mail tried now. How many were open."""
+        opened = [site for site in self._shut.values() if site.pace.open]
+        for site in opened:
+            self._forget(site)
+        if opened:
+            self.changed()
+        return len(opened)
+
+    def _forget(self, site: Site) -> None:
         if site.pace.open:
             self._events.breaker_closed(site.name, self._clock() - site.pace.opened_at)
         site.pace = Pace()
         site.next_slot_at = 0.0
         self._touch(site)
-        self.changed()
 
     def _uncount(self, site: Site) -> None:
         if site.rule is not None and site.rule.per_day and site.warmup.sent:

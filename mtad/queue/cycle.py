@@ -133,7 +133,7 @@ FROM recipient r WHERE message = ?
 _HELD = "SELECT message, n, lease, changed FROM temp.lease WHERE message IN ({keys})"
 _RELEASE = "DELETE FROM temp.lease WHERE lease IN (SELECT value FROM json_each(?)) AND message IN ({keys})"
 _CONFIRMED = """
-SELECT l.n FROM temp.lease l CROSS JOIN recipient r ON r.message = l.message AND r.n = l.n
+SELECT l.n, r.address, r.domain FROM temp.lease l CROSS JOIN recipient r ON r.message = l.message AND r.n = l.n
 WHERE l.message = ? AND l.lease = ? AND r.state = 0 AND (r.next_at <= ? OR NOT l.changed)
 """
 _STILL_OPEN = "SELECT DISTINCT message FROM recipient WHERE +state IN (0, 2, 5) AND message IN ({keys})"
@@ -308,7 +308,9 @@ class Cycle:
     def confirm(self, asked: tuple[Job, float]) -> Job | None:
         job, now = asked
         mine = (ident.to_int(job.message.id), job.lease)
-        kept = {n for (n,) in self._connection.execute(_CONFIRMED, (*mine, now))}
+        # An operator may have redirected one: the address that was leased is not the one it goes to now.
+        still = set(self._connection.execute(_CONFIRMED, (*mine, now)))
+        kept = {one.n for one in job.recipients if (one.n, one.address, one.domain) in still}
         if len(kept) == len(job.recipients):
             return job
         self._connection.executemany(

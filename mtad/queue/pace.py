@@ -15,7 +15,7 @@ from enum import Enum
 from mtad.config import Rate
 from mtad.mail.reply import Reply
 
-WINDOW_FIRST = 2.0  # to a site of which nothing is known
+WINDOW_FIRST = 1.0  # to a site of which nothing is known
 FAILURES_MAX = 3
 SILENT_S, SILENT_MAX_S = 60.0, 1800.0  # the wait before a probe, doubled with each one that fails
 BLOCKED_S, BLOCKED_MAX_S = 300.0, 7200.0

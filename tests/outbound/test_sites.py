@@ -14,7 +14,7 @@ from mtad.outbound import route, sitewords
 from mtad.outbound.sites import Sites, restored, stored
 from mtad.outbound.suspensions import Suspensions
 from mtad.queue.pace import DAY_S
-from mtad.queue.store import Hold, Selector, StoredSite, Suspension, Trash
+from mtad.queue.store import Hold, RetryAt, Selector, StoredSite, Suspension, Trash
 
 
 async def until(condition, seconds: float = 10.0) -> None:
@@ -91,6 +91,21 @@ async def test_a_block_is_recognised_and_survives_a_restart(tmp_path):
             await made.scheduler.drain(5)
             await task
     assert peer.connections == 1
+
+
+async def test_who_asks_for_a_try_now_does_not_wait_for_the_probe(tmp_path):
+    peer = Peer(says={"MAIL": "421 4.7.0 Try again later, rate limited"})
+    async with serving(peer), house(tmp_path, routes=to(peer.port)) as made, running(made) as scheduler:
+        name = await made.put("b@y.test")
+        scheduler.wake()
+        await made.settled(name)
+        assert site(made).pace.open
+        assert made.sites.reopen() == 1
+        assert made.sites.reopen() == 0
+        peer.says.clear()
+        await made.store.change(Selector(ids=(name,)), RetryAt(made.clock()), made.clock())
+        scheduler.wake()
+        await until(lambda: len(peer.mails) == 1)
 
 
 async def test_one_dead_site_does_not_hold_up_the_others(tmp_path):
@@ -187,9 +202,15 @@ async def test_an_operator_wins_over_a_lease_that_waits(tmp_path):
         peer = Peer(gate=gate)
         async with serving(peer), house(tmp_path / state.name, routes=to(peer.port), max_per_domain=1) as made:
             async with running(made) as scheduler:
+                gate.set()
+                first = await made.put(
+                    "b@y.test"
+                )  # from then on the site works, and more is leased than it has room for
+                scheduler.wake()
+                await made.settled(first)
+                gate.clear()
                 names = [await made.put("b@y.test") for _ in range(2)]
                 scheduler.wake()
-                await peer.seen("DATA")
                 async with asyncio.timeout(10):
                     while (await made.rows(names[1]))[0].state is not State.LEASED:
                         scheduler.wake()
@@ -200,7 +221,7 @@ async def test_an_operator_wins_over_a_lease_that_waits(tmp_path):
                 await until(lambda: not scheduler.active())
                 [row] = await made.rows(names[1])
                 assert (row.state, row.tries) == (state, 0)
-        assert len(peer.mails) == 1
+        assert len(peer.mails) == 2
 
 
 async def test_a_clock_set_far_back_does_not_make_mail_wait_for_the_old_future(tmp_path):

@@ -12,6 +12,7 @@ from mtad.mail.envelope import Content, Peer, State
 from mtad.queue.audit import Entry
 from mtad.queue.store import (
     Hold,
+    Redirect,
     Release,
     Restore,
     RetryAt,
@@ -641,3 +642,13 @@ async def test_the_listing_is_what_select_finds(store: Store) -> None:
     assert [(one.message_id, one.n, one.state, one.address) for one in listed] == [
         (row.message.id, row.recipient.n, row.recipient.state, row.recipient.address) for row in rows
     ]
+
+
+async def test_who_was_redirected_is_not_confirmed(store: Store) -> None:
+    await store.accept(mail(1, "a@example.test", "b@example.test"))
+    [job] = await store.lease(NOW, NOW + 60, 10)
+    what = Selector(ids=(f"{message_id(1)}.1",))
+    await store.change(what, Redirect("c@other.test", "other.test"), NOW)
+    left = await store.confirm(job, NOW)
+    assert left is not None
+    assert [one.address for one in left.recipients] == ["b@example.test"]

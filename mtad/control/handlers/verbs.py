@@ -151,6 +151,8 @@ async def _change(admin: Admin, args: Args, change: Change, undo: str = "") -> A
     except ValueError as error:  # a prefix of more than one id, and the like
         raise Failed("Usage", str(error)) from None
     if changed.recipients:
+        if isinstance(change, RetryAt) and change.at <= now and admin.sites.reopen():
+            await admin.sites.save()  # who asks for a try now does not mean the next probe
         admin.app.wake()
     yield counted(changed, undo)
 
