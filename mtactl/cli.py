@@ -168,6 +168,15 @@ def _command(word: str) -> click.Command:
         groups[word]["sign"] = ("Sign a mail in a file", _local("dkim_sign", "signing"))
         groups[word]["verify"] = ("Verify the signatures of a mail in a file", _local("dkim_verify", "signing"))
         groups[word]["import-opendkim"] = ("Take over OpenDKIM's keys", _local("dkim_import_opendkim", "signing"))
+    elif word == "backup":
+        groups[word] = {
+            "create": ("Write a backup, while the daemon works", _local("create", "backups")),
+            "verify": ("Read a backup to its end, and say whether it is good", _local("verify", "backups")),
+            "list": ("List the backups of a directory", _local("list_", "backups")),
+            "prune": ("Remove old backups", _local("prune", "backups")),
+            "restore": ("Make a backup the data of a server again", _local("restore", "backups")),
+            **groups[word],
+        }
     for name, verbs in groups.items():
         outer, _, inner = name.rpartition(" ")
         if outer:

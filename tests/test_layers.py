@@ -17,7 +17,7 @@ FLOORS = (
     {"dns", "tls", "dkim", "accounts"},
     {"auth"},
     {"queue"},
-    {"inbound", "outbound"},
+    {"inbound", "outbound", "backup"},
     {"control"},
     {"app", "command", "service", "__main__"},
 )

@@ -5,7 +5,7 @@ refers to it comes later, so a crash between the two leaves an orphan for the sw
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from contextlib import suppress
 
 from mtad.mail import ident
@@ -72,6 +72,32 @@ def delete(spool: str, message_ids: Sequence[str]) -> None:
     """Remove body files. What is not there is fine; what cannot be removed stays for the sweep."""
     for message_id in message_ids:
         _unlink(f"{spool}/{message_id}")
+
+
+def link_all(spool: str, folder: str) -> None:
+    """Link the complete bodies of the spool into a directory of the same file system. What goes meanwhile is fine."""
+    for name in _bodies(spool):
+        with suppress(FileNotFoundError):
+            os.link(f"{spool}/{name}", f"{folder}/{name}", follow_symlinks=False)
+
+
+def link_only(spool: str, folder: str, message_ids: Set[str]) -> None:
+    """Make the links those of these messages, no more and no less. One that has no file has no link."""
+    there = set(_bodies(folder))
+    for name in there - message_ids:
+        os.unlink(f"{folder}/{name}")
+    for name in message_ids - there:
+        with suppress(FileNotFoundError):
+            os.link(f"{spool}/{name}", f"{folder}/{name}", follow_symlinks=False)
+
+
+def _bodies(folder: str) -> list[str]:
+    found = []
+    for name in os.listdir(folder):
+        with suppress(ValueError):
+            ident.to_int(name)
+            found.append(name)
+    return found
 
 
 def old_files(spool: str, before: float) -> tuple[list[str], list[str]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mtad import faults
 from mtad.config import Paths
+from mtad.mail import ident
 from mtad.mail.envelope import Attempt, Clock, Content, Job, NewMessage
 from mtad.queue import database, files, keys
 from mtad.queue.audit import Action, Changed, Entry, HoldRule, Looked
@@ -327,8 +328,10 @@ class SqliteStore:
         )
         return swept
 
-    async def backup(self, path: str) -> None:
-        await self._writer.do(self._backup, path)
+    async def backup(self, path: str, bodies: str = "") -> None:
+        if bodies:
+            await asyncio.to_thread(files.link_all, self._spool, bodies)  # most of them; the rest at the moment itself
+        await self._writer.do(self._backup, (path, bodies))
 
     async def load_users(self) -> Sequence["StoredUser"]:
         from mtad.accounts.users import StoredUser  # late: looking at a queue needs no accounts
@@ -466,12 +469,16 @@ class SqliteStore:
     def _remember(self, new: NewMessage) -> None:
         self._contents.put(new.message.id, Content(new.head, new.body))
 
-    def _copy_database(self, path: str) -> None:
+    def _copy_database(self, where: tuple[str, str]) -> None:
+        path, bodies = where
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         copy = sqlite3.connect(path, isolation_level=None)
         try:
             copy.execute("PRAGMA synchronous = OFF")  # synced as a whole below
-            self._connection.backup(copy, pages=_BACKUP_PAGES, progress=lambda *_: self._writer.breathe())
+            self._connection.backup(copy, pages=_BACKUP_PAGES, progress=self._between)
+            if bodies:  # nothing changed since the last step: each of them is there
+                named = copy.execute("SELECT id FROM body WHERE data IS NULL")
+                files.link_only(self._spool, bodies, {ident.from_int(number) for (number,) in named})
             copy.close()
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             try:
@@ -483,6 +490,10 @@ class SqliteStore:
             copy.close()
             os.unlink(path)
             raise
+
+    def _between(self, status: int, remaining: int, total: int) -> None:
+        if remaining:  # after the last step nothing may change before the bodies are linked
+            self._writer.breathe()
 
 
 def _size(new: NewMessage) -> int:

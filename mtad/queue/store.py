@@ -358,8 +358,9 @@ class Store(Protocol):
     async def correspondents(self, user: str, addresses: Sequence[str]) -> frozenset[str]:
         """To which of these addresses (keys of mtad.mail.address.fold) the user has sent before."""
 
-    async def backup(self, path: str) -> None:
-        """Write a consistent copy of the database to `path` (must not exist), while the daemon works. Fsynced."""
+    async def backup(self, path: str, bodies: str = "") -> None:
+        """Write a consistent copy of the database to `path` (must not exist), while the daemon works. Fsynced.
+        `bodies`, a directory beside the files of large bodies, gets links to those that the copy names."""
 
     async def close(self) -> None:
         """Finish what was asked, checkpoint, release the lock."""

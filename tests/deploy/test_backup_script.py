@@ -1,5 +1,6 @@
 """scripts/backup.sh as cron runs it: online, offline, verified, pruned."""
 
+import fcntl
 import os
 import sqlite3
 import subprocess
@@ -57,13 +58,13 @@ def test_everything_is_in_it(mtad: Mtad, tmp_path: Path, online: bool) -> None:
         database.close()
     assert "b@nowhere.invalid" in dump
     assert not list((mtad.root / "data").glob(".backup*"))
-    assert [path.name for path in target.glob(".*")] == []
+    assert [path.name for path in target.glob(".*")] == [".lock"]
 
 
 def test_only_old_files_of_its_own_go(mtad: Mtad, tmp_path: Path) -> None:
     mtad.start()
     names = {
-        "mtad-20200101T000000Z.tar.gz": 31, "mtad-20200102T000000Z.tar.gz": 29, "other.tar.gz": 99, ".mtad-x.abc": 3,
+        "mtad-20200101T000000Z.tar.gz": 31, "mtad-20200102T000000Z.tar.gz": 29, "other.tar.gz": 99, ".mtad-x.part": 0,
     }  # fmt: skip
     for name, days in names.items():
         (tmp_path / name).write_text("")
@@ -82,16 +83,30 @@ def test_a_damaged_database_is_not_kept(mtad: Mtad, tmp_path: Path) -> None:
     bad = tmp_path / "mtactl"
     real = SCRIPT.parents[1] / ".venv" / "bin" / "mtactl"
     bad.write_text(
-        f"#!{real.parent / 'python'}\nimport io, sys, tarfile\n"
-        "with tarfile.open(sys.argv[-1], 'w') as tar:\n"
-        "    for name in ('mta.db', 'mtad.toml'):\n"
-        "        info = tarfile.TarInfo(name)\n        info.size = 4096\n"
-        "        tar.addfile(info, io.BytesIO(b'x' * 4096))\n"
+        f'#!/bin/sh\n{real} "$@" || exit $?\n'
+        '[ "$2" != create ] || printf x | dd of="$3" bs=1 seek=200 conv=notrunc status=none\n'
     )
     bad.chmod(0o755)
     done = backup(mtad, tmp_path / "out", MTACTL=str(bad))
-    assert done.returncode == 70, done.stderr
-    assert list((tmp_path / "out").iterdir()) == []
+    assert done.returncode == 65, done.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
+
+
+def test_one_at_a_time(mtad: Mtad, tmp_path: Path) -> None:
+    mtad.start()
+    with open(tmp_path / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert backup(mtad, tmp_path).returncode == 75
+    assert backup(mtad, tmp_path).returncode == 0
+
+
+def test_encrypted(mtad: Mtad, tmp_path: Path) -> None:
+    mtad.start()
+    key = tmp_path / "key"
+    key.write_bytes(os.urandom(32))
+    assert backup(mtad, tmp_path / "out", BACKUP_KEY_FILE=str(key)).returncode == 0
+    (archive,) = (tmp_path / "out").glob("mtad-*Z.tar.gz.sealed")
+    assert mtad.mtactl("backup", "verify", str(archive), "--key-file", str(key)).returncode == 0
 
 
 @pytest.mark.parametrize(

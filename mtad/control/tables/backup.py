@@ -9,14 +9,22 @@ GROUPS = {
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
-        "backup.create",
-        "Write a backup, while the daemon works",
-        (Param("path", "path", "The file to write; it must not exist.", required=True, positional=True),),
-        (("path", "string"), ("size_bytes", "int"), ("files", "int")),
+        "backup.stream",
+        "Send what belongs into a backup, while the daemon works",
+        (Param("certificates", "flag", "With the certificates that the settings name, and their keys."),),
+        (
+            ("member", "string"),
+            ("size_bytes", "int"),
+            ("mode", "int"),
+            ("mtime", "int"),
+            ("total_bytes", "int"),
+            ("octets", "string"),
+        ),
         effect=Effect.CHANGE,
         offline="write",
-        help="Writes one tar file with the queue, its messages, the users, the DKIM keys and the configuration. The"
-        " daemon's user writes it: the directory must let it.",
-        examples=("mtactl backup create /var/backups/mtad/today.tar",),
+        help="What `mtactl backup create` asks for: for each file a row with its name and size, then its octets in"
+        " base64. All of it is of one moment.",
+        examples=("mtactl backup create /var/backups/mtad/today.tar.gz",),
+        stream=True,
     ),
 )
