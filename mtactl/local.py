@@ -31,7 +31,9 @@ from mtad.queue.store import StoreError, StoreLocked
 from mtad.service import make_directories
 
 NOTE = "mtad is not running; using its data directly"
-_OF_THE_STORE = frozenset({"queue", "user", "backup", "block", "audit", "explain", "suppress", "site", "suspend"})
+_OF_THE_STORE = frozenset(
+    {"queue", "user", "backup", "block", "audit", "explain", "suppress", "site", "suspend", "trace", "log", "incident"}
+)
 
 
 class _Stopped:
@@ -103,7 +105,8 @@ def run(operation: Operation, given: Mapping[str, Any], root: str, down: Unreach
         rows = perform(admin, operation, given)
         try:
             while (row := runner.run(_next(rows))) is not None:
-                yield row
+                if row:
+                    yield row
         except UsageError as error:
             raise CallError(str(error), ERRORS["Usage"]) from None
         except Failed as failed:
@@ -132,7 +135,7 @@ async def _admin(operation: Operation, config: Config, store: Any) -> Admin:
     # What hashes no password needs no expensive hash of a user that does not exist.
     cost = best() if about_users else Cost(ln=1, r=1, p=1)
     users = Users(store, time.time, random.SystemRandom(), domain=config.domains[0], cost=cost)
-    if about_users or operation.name == "explain":
+    if about_users or operation.name in {"explain", "incident.report"}:
         await users.load()
     keys = Keys(config.paths.dkim)
     if operation.name.startswith(("dkim.", "dns.")):

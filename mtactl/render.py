@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import TextIO
 
-from mtactl.table import FORMATS, Column, named, table
+from mtactl.table import FORMATS, Column, named, table, width_of
 from mtactl.views import View, view
 from mtactl.words import Row, facts, pairs, plain
 from mtad.control.operation import Operation
@@ -17,7 +17,10 @@ __all__ = ["FORMATS", "left", "show"]
 def show(operation: Operation, rows: Iterable[Row], style: str, out: TextIO, *, dry_run: bool = False) -> None:
     """Write the rows of an operation. `style`: "json", "text", or the name of a table format."""
     if style == "json":
-        out.writelines(json.dumps(row, separators=(", ", ": ")) + "\n" for row in rows)
+        for row in rows:
+            out.write(json.dumps(row, separators=(", ", ": ")) + "\n")
+            if operation.live:
+                out.flush()
         return
     now = time.time()
     if operation.name == "queue.mailq":
@@ -40,6 +43,11 @@ def show(operation: Operation, rows: Iterable[Row], style: str, out: TextIO, *, 
         how = next((other for member, other in how.others if member in first), how)
     if style != "text":
         named(how.columns or _generic(operation), _expanded(rows), style, out, now)
+    elif how.lines:
+        for line in how.lines(rows, now, width_of(out)):
+            out.write(f"{line}\n")
+            if operation.live:
+                out.flush()
     elif how.past:
         rest: list[Row] = []
         shown = _Counted(_expanded(_but_counts(rows, rest)))

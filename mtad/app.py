@@ -27,6 +27,7 @@ from mtad.accounts.users import Users
 from mtad.config import Config, ConfigError, ConfigErrors, Tls, load
 from mtad.control import published
 from mtad.control.admin import Admin
+from mtad.control.chronicle import Chronicle
 from mtad.control.http import HttpServer
 from mtad.control.server import ControlServer
 from mtad.dkim.keys import Keys
@@ -60,6 +61,7 @@ CERTIFICATES_INTERVAL_S = 60.0
 TLS_COUNTS_INTERVAL_S = 60.0
 TLS_CARE_INTERVAL_S = 1800.0
 EXPIRY_TOLD_EVERY_S = 86400.0
+EVENTS_INTERVAL_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,7 @@ class App:
     async def _serve(self, store: SqliteStore, sockets: Mapping[str, Sequence[Any]]) -> None:
         config = self._first
         self._store = store
+        self._chronicle = Chronicle(store, self._events, self._clock)
         self._ids = Ids(self._clock, self._dice, after=await store.newest_id())
         self._users = Users(store, self._clock, self._rng, domain=config.domains[0], cost=passwords.best())
         await self._users.load()
@@ -188,6 +191,7 @@ class App:
                     self._every(MAILDROP_INTERVAL_S, self.drain_maildrop),
                     self._every(CERTIFICATES_INTERVAL_S, self._look_at_certificates),
                     self._every(TLS_COUNTS_INTERVAL_S, self._tls_reports.flush),
+                    self._every(EVENTS_INTERVAL_S, self._chronicle.flush),
                     self._every(TLS_CARE_INTERVAL_S, self._care_for_tls),
                     self._every(TLS_CARE_INTERVAL_S, self._tls_reports.send),
                     self._watchdog(),
@@ -205,7 +209,7 @@ class App:
                 await self._http.stop()
             await self._inbound.drain(DRAIN_S)
             await self._scheduler.drain(DRAIN_S)
-            await self._keep_tls_counts()
+            await self._keep_counts()
             for task in tasks:
                 task.cancel()
         self._signer.close()
@@ -388,10 +392,11 @@ class App:
         await self._security.look()
         await self._security.policies.renew()
 
-    async def _keep_tls_counts(self) -> None:
+    async def _keep_counts(self) -> None:
         await self._security.policies.close()
         try:
             await self._tls_reports.flush()
+            await self._chronicle.flush()
         except StoreError as error:
             self._events.store_trouble(str(error))
 

@@ -1,6 +1,6 @@
 """How the rows of each operation look, a module for each group of verbs; loaded when a row of it is shown."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -22,6 +22,9 @@ _MODULES = {
     "config": "daemon",
     "explain": "explain",
     "audit": "audit",
+    "trace": "history",
+    "log": "history",
+    "incident": "history",
 }
 
 
@@ -31,6 +34,7 @@ class View:
 
     columns: tuple[Column, ...] = ()
     card: Callable[[Row, float], Iterator[str]] | None = None  # the lines of one row, now
+    lines: Callable[[Iterable[Row], float, int], Iterator[str]] | None = None  # of all rows as they come; now, width
     past: str = ""  # of a verb that counts: "3 recipients held"
     others: "tuple[tuple[str, View], ...]" = ()  # when the first row has this member, all are shown so
 

@@ -15,6 +15,7 @@ from mtad.mail.envelope import Clock
 from mtad.mail.ident import Ids
 from mtad.outbound.sites import Sites
 from mtad.queue.audit import Entry, OperatorStore
+from mtad.queue.history import HistoryStore
 from mtad.queue.store import SiteStore, Store
 from mtad.tls.certificates import Certificate
 
@@ -28,7 +29,7 @@ Row = dict[str, Any]
 Args = Mapping[str, Any]  # what operations.check returned
 
 
-class AdminStore(Store, UserStore, BlockStore, SuppressionStore, OperatorStore, SiteStore, Protocol):
+class AdminStore(Store, UserStore, BlockStore, SuppressionStore, OperatorStore, SiteStore, HistoryStore, Protocol):
     """The store with all its faces."""
 
 

@@ -72,6 +72,7 @@ class Operation:
     help: str = ""
     examples: tuple[str, ...] = ()
     stream: bool = False  # any number of rows; else exactly one
+    live: bool = False  # rows may come over any length of time: each is sent at once; {} is a sign of life
     told: bool = False  # reading it is worth a line in the audit trail, as all that changes something is
 
     @property

@@ -153,12 +153,15 @@ class _Connection:
         self._writer = writer
         self._finishing = False
         self._waiting: asyncio.Timeout | None = None  # for a request
+        self._following: asyncio.Task[None] | None = None  # the task, while it sends what comes
 
     def finish(self) -> None:
         """End after what is being done now; at once when that is nothing."""
         self._finishing = True
         if self._waiting is not None:
             self._waiting.reschedule(asyncio.get_running_loop().time())
+        if self._following is not None:
+            self._following.cancel()
 
     async def run(self) -> None:
         decoder = wire.Decoder()
@@ -205,6 +208,8 @@ class _Connection:
         """Send all rows but the last, in pages; return what is left to send. A row waits for the next one: only the
         last must not say "continues"."""
         admin = replace(self._server.admin, caller=self._caller)
+        if operation.live:
+            return await self._follow(admin, operation, request)
         page, held = bytearray(), None
         try:
             async with aclosing(perform(admin, operation, request.parameters)) as rows:
@@ -220,16 +225,42 @@ class _Connection:
             return bytes(page) + wire.reply(held or {})
         except _Gone:
             raise
-        except UsageError as error:
-            last = wire.error("Usage", clean(str(error)), parameter=clean(error.param))
-        except Failed as error:
-            last = wire.error(error.name, _lines(error.text))
         except Exception as error:  # noqa: BLE001  (a defect of one operation must not end the others)
-            number = admin.events.internal_error(operation.name, error)
-            last = wire.error("Internal", f"internal error; the daemon's log has the details under {number}")
+            last = _failure(admin, operation, error)
         if held is not None and request.more:
             page += wire.reply(held, continues=True)
         return bytes(page) + last
+
+    async def _follow(self, admin: Admin, operation: Operation, request: wire.Request) -> bytes:
+        """As `_perform`, with rows that go out as they come. The end of the daemon is the end of them."""
+        if not request.more:
+            return wire.service_error("ExpectedMore")
+        try:
+            async with aclosing(perform(admin, operation, request.parameters)) as rows:
+                self._following = asyncio.current_task()
+                async for row in rows:
+                    await self.send(wire.reply(row, continues=True))
+                    if self._finishing:
+                        break
+            return wire.reply({})
+        except _Gone:
+            raise
+        except Exception as error:  # noqa: BLE001  (as above)
+            return _failure(admin, operation, error)
+        finally:
+            self._following = None
+
+
+def _failure(admin: Admin, operation: Operation, error: Exception) -> bytes:
+    """The reply for an operation that could not be done."""
+    match error:
+        case UsageError():
+            return wire.error("Usage", clean(str(error)), parameter=clean(error.param))
+        case Failed():
+            return wire.error(error.name, _lines(error.text))
+        case _:
+            number = admin.events.internal_error(operation.name, error)
+            return wire.error("Internal", f"internal error; the daemon's log has the details under {number}")
 
 
 def _service(request: wire.Request) -> bytes:

@@ -10,6 +10,28 @@ STATES = ("active", "deferred", "held", "trashed", "ready", "done", "failed")
 
 GROUPS = ("error", "domain", "user", "sender", "ip")
 
+EVENTS = (
+    "accepted",
+    "delivered",
+    "deferred",
+    "failed",
+    "expired",
+    "report",
+    "refused",
+    "sign-in",
+    "sign-in-failed",
+    "blocked",
+    "tls",
+    "site",
+    "suppressed",
+    "dkim",
+    "operator",
+    "daemon",
+    "warning",
+    "error",
+)
+"""Kinds of events: those of mtad.mail.event."""
+
 LINE_MAX = 4096
 KEY_FILE_MAX = 32_768
 DEFAULT = -1

@@ -130,6 +130,7 @@ class Acceptor:
             by_mode=envelope.by_mode,
             by_trace=envelope.by_trace,
             tls_optional=not envelope.requiretls and stamps.wants_no_tls(head),
+            signed=" ".join([f"{key.domain}/{key.selector}" for key in received.keys]) if received.keys else "",
         )
         try:
             stored_id = await self._store.accept(NewMessage(message, recipients, head, received.body, envelope.key))

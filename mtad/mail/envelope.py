@@ -102,6 +102,7 @@ class Message:
     by_mode: ByMode = ""
     by_trace: bool = False
     tls_optional: bool = False  # the sender wrote "TLS-Required: No" (RFC 8689 3)
+    signed: str = ""  # by which keys of ours, each as domain/selector, with blanks between
 
 
 @dataclass(frozen=True, slots=True)

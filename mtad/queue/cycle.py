@@ -351,10 +351,12 @@ class Cycle:
         bulk.insert(self._connection, "attempt", attempts)
         bulk.update(self._connection, _OUTCOME, outcomes)
         bulk.update(self._connection, _LEARNT, learnt)
-        spawned = [new for _, settlement in mine for new in settlement.spawn]
-        spawned += [self._merged(merge) for _, settlement in mine for merge in settlement.merges]
+        spawned = [(number, new) for number, settlement in mine for new in settlement.spawn]
+        spawned += [(number, self._merged(merge)) for number, settlement in mine for merge in settlement.merges]
         if spawned:
-            self.accept(spawned)
+            self.accept([new for _, new in spawned])
+            told = [(number, ident.to_int(new.message.id)) for number, new in spawned]
+            bulk.insert(self._connection, "report", told, replace=True)
         settled = [number for number, _ in mine]
         leases = json.dumps([settlement.job.lease for _, settlement in mine])
         bulk.by_keys(self._connection, _RELEASE, settled, before=(leases,))

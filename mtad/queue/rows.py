@@ -12,9 +12,9 @@ Row = tuple[Any, ...]
 MESSAGE = (
     "m.id, m.sender, m.size_bytes, m.accepted_at, m.expires_at, m.source, m.ip, m.port, m.helo, m.esmtp, m.tls, m.user,"
     " m.uid, m.body, m.smtputf8, m.ret, m.envid, m.requiretls, m.header_id, m.subject, m.digest, m.priority,"
-    " m.hold_until, m.by_at, m.by_mode, m.by_trace, m.tls_optional"
+    " m.hold_until, m.by_at, m.by_mode, m.by_trace, m.tls_optional, m.signed"
 )
-MESSAGE_WIDTH = 27
+MESSAGE_WIDTH = 28
 RECIPIENT = (
     "r.n, r.address, r.original, r.domain, r.state, r.tries, r.next_at, r.notify, r.orcpt, r.warned_at,"
     " r.last_code, r.last_status, r.last_text, r.last_host, r.last_stage, r.last_cause, r.error"
@@ -55,6 +55,7 @@ def of_message(number: int, message: Message, finished_at: float | None) -> Row:
         message.by_mode,
         message.by_trace,
         message.tls_optional,
+        message.signed,
     )
 
 
@@ -131,6 +132,7 @@ def message_of(row: Row) -> Message:
         by_mode=row[24],
         by_trace=bool(row[25]),
         tls_optional=bool(row[26]),
+        signed=row[27],
     )
 
 

@@ -75,15 +75,15 @@ def where(what: Selector, now: float, lookup: Lookup) -> Where:
     if what.sender == "<>":
         add("m.sender = ''")
     elif what.sender:
-        add(*_text("m.sender", what.sender))
+        add(*pattern("m.sender", what.sender))
     if what.recipient:
-        add(*_text("r.address", what.recipient))
+        add(*pattern("r.address", what.recipient))
     if what.domain:
-        add(*_text("r.domain", what.domain))
+        add(*pattern("r.domain", what.domain))
     if what.user:
-        add(*_text("m.user", what.user))
+        add(*pattern("m.user", what.user))
     if what.ip:
-        add(*_text("m.ip", what.ip))
+        add(*pattern("m.ip", what.ip))
     if what.states:
         add(*_states(what.states, now))
     if what.error.translate(_LOWER) in CLASSES:
@@ -163,7 +163,7 @@ def _count(digits: str) -> int:
     return int(digits)
 
 
-def _text(column: str, text: str) -> tuple[str, str]:
+def pattern(column: str, text: str) -> tuple[str, str]:
     """Exact, "@domain", or a glob with * and ?, all case-insensitive in ASCII (as SQLite's lower and NOCASE are)."""
     if len(text) > PATTERN_MAX:
         raise ValueError(f"a pattern has at most {PATTERN_MAX} characters")

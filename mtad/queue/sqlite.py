@@ -12,11 +12,16 @@ from mtad import faults
 from mtad.config import Paths
 from mtad.mail import ident
 from mtad.mail.envelope import Attempt, Clock, Content, Job, NewMessage
+from mtad.mail.event import Event, Wanted
 from mtad.queue import database, files, keys
 from mtad.queue.audit import Action, Changed, Entry, HoldRule, Looked
 from mtad.queue.blocks import BlockRows
 from mtad.queue.contents import Contents
 from mtad.queue.cycle import Cycle, Lease, LeaseOld, Settled
+from mtad.queue.history import Report, Sent, Sought, Tally
+from mtad.queue.historyrows import Asked as HistoryAsked
+from mtad.queue.historyrows import HistoryRows
+from mtad.queue.historyrows import Looked as HistoryLooked
 from mtad.queue.holdrules import HoldRules
 from mtad.queue.listing import Listing
 from mtad.queue.operate import BundleAll, ChangeAll, Operate, Select, SortAll, Sweep
@@ -109,6 +114,7 @@ class SqliteStore:
         suppressions = SuppressionRows(connection)
         people = People(connection)
         tls = TlsRows(connection)
+        history = HistoryRows(connection)
         operators = Operators(connection, cycle, operate, rules, people)
         self._accept = Work("accept", cycle.accept)
         self._lease = Work("lease", one_by_one(cycle.lease))
@@ -171,6 +177,15 @@ class SqliteStore:
         self._remove_hold_rule = Work("remove_hold_rule", one_by_one(rules.remove))
         self._freeze = Work("freeze", one_by_one(operators.freeze))
         self._thaw = Work("thaw", one_by_one(operators.thaw))
+        self._find = Work("find", one_by_one(history.find), Phase.READ)
+        self._sent = Work("sent", one_by_one(history.sent), Phase.READ)
+        self._accepted_events = Work("accepted_events", one_by_one(history.accepted), Phase.READ)
+        self._attempt_events = Work("attempt_events", one_by_one(history.attempts), Phase.READ)
+        self._other_events = Work("other_events", one_by_one(history.others), Phase.READ)
+        self._keep_events = Work("keep_events", one_by_one(history.keep))
+        self._tallies = Work("tallies", one_by_one(history.tallies), Phase.READ)
+        self._reports = Work("reports", one_by_one(history.reports), Phase.READ)
+        self._report_of = Work("report_of", one_by_one(history.report_of), Phase.READ)
         self._backup = Work("backup", one_by_one(self._copy_database), Phase.LONG)
 
     async def accept(self, new: NewMessage) -> str:
@@ -457,6 +472,33 @@ class SqliteStore:
         changed = await self._operating(self._thaw, Thaw(user, entry, now, release))
         await self.hold_rules()
         return changed
+
+    async def find(self, sought: Sought, before: int, limit: int) -> tuple[Sequence[str], int]:
+        return await self._writer.do(self._find, HistoryAsked(sought, before, limit))
+
+    async def sent(self, sought: Sought, before: int, limit: int) -> tuple[Sequence[Sent], int]:
+        return await self._writer.do(self._sent, HistoryAsked(sought, before, limit))
+
+    async def accepted_events(self, wanted: Wanted, before: int, limit: int) -> tuple[Sequence[Event], int]:
+        return await self._writer.do(self._accepted_events, HistoryLooked(wanted, before, limit))
+
+    async def attempt_events(self, wanted: Wanted, before: int, limit: int) -> tuple[Sequence[Event], int]:
+        return await self._writer.do(self._attempt_events, HistoryLooked(wanted, before, limit))
+
+    async def other_events(self, wanted: Wanted, limit: int) -> Sequence[Event]:
+        return await self._writer.do(self._other_events, HistoryLooked(wanted, 0, limit))
+
+    async def keep_events(self, events: Sequence[Event], tally: Tally) -> None:
+        await self._writer.do(self._keep_events, (events, tally))
+
+    async def tallies(self, since_at: float) -> Sequence[Tally]:
+        return await self._writer.do(self._tallies, since_at)
+
+    async def reports(self, message_id: str) -> Sequence[Report]:
+        return await self._writer.do(self._reports, message_id)
+
+    async def report_of(self, message_id: str) -> str:
+        return await self._writer.do(self._report_of, message_id)
 
     async def close(self) -> None:
         await self._writer.close()

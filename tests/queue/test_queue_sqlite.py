@@ -1,6 +1,7 @@
 """What is the SQLite engine's own: the lock, group commit, a full disk, damage, backup, migrations."""
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import threading
@@ -228,8 +229,11 @@ async def test_damage_found_later_is_a_store_error(paths: Paths) -> None:
     for number in range(50):
         await store.accept(mail(number, body=b"x" * 4000))
     await store.close()
+    with contextlib.closing(sqlite3.connect(paths.database)) as looking:
+        roots = [page for (page,) in looking.execute("SELECT rootpage FROM sqlite_schema WHERE rootpage > 0")]
     octets = bytearray(Path(paths.database).read_bytes())
-    octets[8192 * 2 :] = b"\xa5" * (len(octets) - 8192 * 2)
+    for page in roots:  # all but the schema itself
+        octets[8192 * (page - 1) : 8192 * page] = b"\xa5" * 8192
     Path(paths.database).write_bytes(octets)
     store = open_store(paths, lambda: NOW)
     with pytest.raises(StoreError):
