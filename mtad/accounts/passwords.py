@@ -80,6 +80,12 @@ def hash_password(password: str, salt: bytes, cost: Cost) -> str:
     return f"{_prefix(cost)}{_encode(salt)}${_encode(digest)}"
 
 
+def nobodys(salt: bytes, digest: bytes, cost: Cost) -> str:
+    """The stored form of no password: checking one against it is as much work as against a real one. `salt` and
+    `digest` are random, SALT_BYTES and HASH_BYTES."""
+    return f"{_prefix(cost)}{_encode(salt)}${_encode(digest)}"
+
+
 def known(secret: str) -> bool:
     """Is it a form that `verify` can check here, complete, and not too much work?"""
     if _ARGON2.fullmatch(secret):

@@ -102,7 +102,9 @@ class Users:
         self._cache_key = secrets.token_bytes(32)
         self._cache: dict[bytes, tuple[float, str]] = {}  # proof of a right password -> (believed until, label)
         # What an unknown user's password is compared with, so that both answers cost the same.
-        self._nobody = passwords.hash_password(secrets.token_hex(16), secrets.token_bytes(passwords.SALT_BYTES), cost)
+        self._nobody = passwords.nobodys(
+            secrets.token_bytes(passwords.SALT_BYTES), secrets.token_bytes(passwords.HASH_BYTES), cost
+        )
         self.changes = 0  # grows with every change of any account: who remembers one knows when to look again
 
     async def load(self) -> None:

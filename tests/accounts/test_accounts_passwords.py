@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mtad.accounts import passwords
 from mtad.accounts.passwords import Cost, PasswordError, check, hash_password, verify
 
 CHEAP = Cost(ln=4, r=8, p=1)
@@ -66,3 +67,16 @@ def test_only_the_password_itself_is_right(password: str, other: str) -> None:
     secret = hash_password(password, SALT, CHEAP)
     assert verify(password, secret)
     assert verify(other, secret) == (unicodedata.normalize("NFC", other) == unicodedata.normalize("NFC", password))
+
+
+@pytest.mark.parametrize("scheme", ["scrypt", "argon2id"])
+def test_nobodys_form_is_a_real_one_that_no_password_fits(scheme: str) -> None:
+    cost = passwords.Cost(ln=4, r=1, p=1, scheme=scheme, passes=1, memory_kib=64, lanes=1)
+    form, real = (
+        passwords.nobodys(b"s" * passwords.SALT_BYTES, b"d" * passwords.HASH_BYTES, cost),
+        passwords.hash_password("a password", b"s" * passwords.SALT_BYTES, cost),
+    )
+    assert passwords.known(form)
+    assert form.rpartition("$")[0] == real.rpartition("$")[0]  # the same work
+    assert len(form) == len(real)
+    assert not passwords.verify("a password", form)
