@@ -19,7 +19,8 @@ _UNFINISHED = ".new"
 class BodyWriter:
     """Writes one body. `finish` makes it durable, `discard` forgets it; exactly one of them ends the writer.
 
-    OSError from any of them means that nothing is kept under the id.
+    OSError from any of them means that nothing is kept under the id. What a crash left unfinished under it is replaced:
+    the id of a mail from the maildrop follows from its file, so that the next try has the same one.
     """
 
     def __init__(self, spool: str, message_id: str) -> None:
@@ -27,7 +28,11 @@ class BodyWriter:
         self._spool = spool
         self._path = f"{spool}/{message_id}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._fd = os.open(self._path + _UNFINISHED, flags, 0o600)
+        try:
+            self._fd = os.open(self._path + _UNFINISHED, flags, 0o600)
+        except FileExistsError:
+            os.unlink(self._path + _UNFINISHED)
+            self._fd = os.open(self._path + _UNFINISHED, flags, 0o600)
         self.size_bytes = 0
 
     def write(self, chunk: bytes) -> None:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from fault_ledger import Ledger
 from fault_switch import Switch
@@ -31,6 +32,7 @@ class Host:
         self.port = free_port()
         self.config = root / "mtad.toml"
         self.unsafe = ""  # as in fault_nursery
+        self.lives = 0
         self.started: list[float] = []  # how long each start took, until it answered
         self.logs = root / "log"
         self._nursery: asyncio.subprocess.Process | None = None
@@ -43,7 +45,8 @@ class Host:
             f'hostname = "mail.example.test"\ndomains = ["example.test"]\n'
             f'[listen]\nsmtp = ["127.0.0.1:{self.port}"]\nsubmission = []\nsubmissions = []\n'
             f'[dns]\nservers = ["127.0.0.1:9"]\ntimeout = "1s"\n'
-            f'[delivery]\nworkers = {WORKERS}\nmax_per_domain = {WORKERS}\nallow_private_addresses = true\nretry = ["1s", "1s", "2s"]\n'
+            f"[delivery]\nworkers = {WORKERS}\nmax_per_domain = {WORKERS}\n"
+            f'allow_private_addresses = true\nretry = ["1s", "1s", "2s"]\n'
             f'[[delivery.route]]\nmatch = "box.test"\nto = "maildir://{self.root}/mail/%u"\n'
             f'[[delivery.route]]\nmatch = "*"\nto = "smtp://127.0.0.1:{sink_port}"\n{extra}'
         )
@@ -63,7 +66,7 @@ class Host:
     async def launch(self, before: Sequence[str] = ()) -> None:
         """Start it, in a process group of its own; it may not answer yet. `before`: a program that runs it, and then
         it is loaded anew."""
-        self.ledger.life += 1
+        self.lives += 1
         arguments = ["run", "--root", str(self.root), "--config", str(self.config)]
         if before:
             with self.logs.open("ab") as log:
@@ -161,27 +164,30 @@ class Host:
     def log(self) -> str:
         return self.logs.read_text(errors="replace")
 
-    async def mtactl(self, *words: str) -> tuple[int, str]:
-        done = await asyncio.create_subprocess_exec(
-            str(BIN / "mtactl"), "--root", str(self.root), *words, stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-            env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "MTA_CONFIG": str(self.config)},
-        )  # fmt: skip
-        output, _ = await done.communicate()
-        return done.returncode or 0, output.decode(errors="replace")
+    async def call(self, method: str) -> dict[str, Any] | None:
+        """What the control socket says, None where nobody answers."""
+        try:
+            async with asyncio.timeout(10):
+                reader, writer = await asyncio.open_unix_connection(str(self.root / "run" / "control.sock"))
+                writer.write(json.dumps({"method": f"io.mtad.{method}"}).encode() + b"\0")
+                answer = await reader.readuntil(b"\0")
+                writer.close()
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            return None
+        found: dict[str, Any] | None = json.loads(answer[:-1]).get("parameters")
+        return found
 
     async def drained(self, timeout_s: float = 60.0) -> float:
         """Until nothing waits any more, maildrop included: how long that took. AssertionError: it is stuck."""
         begun = time.monotonic()
         while True:
-            code, output = await self.mtactl("status", "--json")
-            facts = json.loads(output) if code == 0 else {}
+            facts = await self.call("Status") or {}
             if facts.get("messages") == 0 and not list((self.root / "data" / "maildrop").glob("*.mail")):
                 return time.monotonic() - begun
-            assert time.monotonic() < begun + timeout_s, f"stuck: {facts or output}\n{self.log[-1500:]}"
-            if code == 0:
-                await self.mtactl("maildrop", "drain")
-            await asyncio.sleep(0.1)
+            assert time.monotonic() < begun + timeout_s, f"stuck: {facts}\n{self.log[-1500:]}"
+            if facts:
+                await self.call("MaildropDrain")
+            await asyncio.sleep(0.05)
 
 
 def _answers(place: int | str) -> bool:

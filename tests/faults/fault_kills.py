@@ -31,7 +31,7 @@ async def kills(root: Path, count: int, rng: random.Random, *, life_s: float = 0
                     end = at + rng.uniform(0, life_s)
                     while time.monotonic() < end:
                         await asyncio.sleep(0.005)
-                        if sink.copies > before and len(first) < ledger.life:
+                        if sink.copies > before and len(first) < host.lives:
                             first.append(time.monotonic() - at + host.started[-1])
                             before = 1 << 60
                 else:

@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 WINDOW_S = 2.0
@@ -12,7 +13,7 @@ WINDOW_S = 2.0
 
 @dataclass
 class Mail:
-    """One mail of ours. `word`: "" nothing was said and the end not sent; "unsure" the end was sent, and no answer read;
+    """One mail of ours. `word`: "" nothing was said and the end not sent; "unsure" the end was sent, no answer read;
     "yes" 250 or exit 0; "no" a 4yz or 5yz for the whole mail."""
 
     token: str
@@ -24,9 +25,8 @@ class Mail:
 
 @dataclass
 class Copy:
-    """One arrival. `life`: of the daemon that brought it."""
+    """One arrival."""
 
-    life: int
     at: float
     good: bool
 
@@ -76,8 +76,7 @@ class Ledger:
         self.copies: dict[tuple[str, str], list[Copy]] = {}
         self.bounces: Counter[tuple[str, str]] = Counter()
         self.unknown: list[str] = []  # what arrived and is nobody's
-        self.life = 0
-        self.deaths: dict[int, float] = {}  # when each life was ended by force
+        self.deaths: list[float] = []  # when lives were ended by force
         self.bound = 0  # for how many recipients a second copy is excused
         self._serial = 0
 
@@ -88,7 +87,7 @@ class Ledger:
         line = f"{token} " + "the quick brown fox jumps over the lazy dog "
         lines = [f".{line}" if n % 7 == 0 else f"{line}{n}" for n in range(max(1, size // len(line)))]
         body = ("\n".join(lines) + "\n").encode()
-        to = tuple(recipients)
+        to = tuple(one.replace("bad@", f"bad{self._serial}@") for one in recipients)  # or they would be suppressed
         mail = self.mails[token] = Mail(token, to, digest_of(body))
         head = f"From: s@sink.test\nTo: {', '.join(to)}\nSubject: {token}\nX-Token: {token}\n\n"
         return mail, head.encode() + body
@@ -103,7 +102,7 @@ class Ledger:
         if token:
             mail = self.mails.get(token)
             good = mail is not None and mail.digest == digest_of(body) and recipient in mail.recipients
-            self.copies.setdefault((token, recipient), []).append(Copy(self.life, at, good))
+            self.copies.setdefault((token, recipient), []).append(Copy(at, good))
             return
         report = octets.replace(b"\r\n", b"\n").lower()
         about = _field(report, b"\nx-token:")
@@ -126,8 +125,8 @@ class Ledger:
                 self.arrived(to, b"".join(octets.split(b"\n", 2)[2:]), file.stat().st_mtime)
 
     def died(self, at: float, in_flight: int) -> None:
-        """The daemon was killed; `in_flight`: for how many recipients a receiver may have said 250 without our record."""
-        self.deaths[self.life] = at
+        """The daemon was killed; `in_flight`: for how many recipients the receiver may know more than our record."""
+        self.deaths.append(at)
         self.bound += in_flight
 
     def recent(self, now: float) -> int:
@@ -166,9 +165,8 @@ class Ledger:
                     found.wrong_bounces.append(f"{mail.token} {to}")
                 found.corrupt += [f"{mail.token} {to}"] * sum(not copy.good for copy in copies)
                 found.duplicates += max(0, len(copies) - 1) + max(0, bounces - 1)
-                for earlier, later in zip(copies, copies[1:], strict=False):
-                    died = self.deaths.get(earlier.life)
-                    if later.life == earlier.life or died is None or earlier.at < died - WINDOW_S:
+                for earlier, later in pairwise(copies):
+                    if not any(-1.0 <= died - earlier.at <= WINDOW_S and died <= later.at for died in self.deaths):
                         found.strays.append(f"{mail.token} {to}")
         return found
 

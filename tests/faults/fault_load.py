@@ -30,23 +30,23 @@ class Load:
         self._pause_s = pause_s
         self._sizes = sizes
         self._stopping = False
-        self._senders: list[Coroutine[Any, Any, None]] = [
-            *(self._sender(self.smtp) for _ in range(smtp)),
-            *(self._sender(self.socket) for _ in range(submit)),
-            *(self._sender(self.program, 10.0) for _ in range(programs)),
-            *(self._sender(self.drop, 10.0) for _ in range(drops)),
+        self._senders = [
+            *[(self.smtp, 1.0)] * smtp,
+            *[(self.socket, 1.0)] * submit,
+            *[(self.program, 10.0)] * programs,
+            *[(self.drop, 10.0)] * drops,
         ]
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> "Load":
-        self._tasks = [asyncio.create_task(sender) for sender in self._senders]
+        self._tasks = [asyncio.create_task(self._sender(way, slower)) for way, slower in self._senders]
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._stopping = True
         await asyncio.gather(*self._tasks)
 
-    async def _sender(self, way: Any, slower: float = 1.0) -> None:
+    async def _sender(self, way: Any, slower: float) -> None:
         while not self._stopping:
             if self._ledger.waiting() < BACKLOG_MAX:
                 await way(*self.mail())

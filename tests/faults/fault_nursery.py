@@ -31,7 +31,7 @@ def main() -> None:
     import mtad.app
     import mtad.command
     import mtad.outbound.pipe
-    import mtad.tls.contexts  # noqa: F401
+    import mtad.tls.contexts
 
     unsafe(sys.argv[1] if len(sys.argv) > 1 else "")
     for line in sys.stdin:

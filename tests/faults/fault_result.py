@@ -48,7 +48,7 @@ def merged(results: Iterable[Result]) -> list[Result]:
 def table(results: Iterable[Result]) -> str:
     """Markdown."""
     lines = [
-        "| fault | runs | accepted | lost | phantom | corrupt | wrong bounces | second copies (bound) | seconds | notes |",
+        "| fault | runs | accepted | lost | phantom | corrupt | wrong bounces | second copies (bound) | s | notes |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|---|",
     ]
     for one in merged(results):

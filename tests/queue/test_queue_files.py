@@ -38,13 +38,15 @@ def test_a_failure_at_the_end_leaves_nothing(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == [ID]
 
 
-def test_what_lies_there_is_not_overwritten_or_followed(tmp_path: Path) -> None:
+def test_what_lies_there_is_not_followed(tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.write_bytes(b"precious")
     (tmp_path / f"{ID}.new").symlink_to(target)
-    with pytest.raises(OSError):
-        files.BodyWriter(str(tmp_path), ID)
+    writer = files.BodyWriter(str(tmp_path), ID)
+    writer.write(b"ours")
+    writer.finish()
     assert target.read_bytes() == b"precious"
+    assert not (tmp_path / ID).is_symlink()
 
 
 @pytest.mark.parametrize("name", ["", "../../etc/x", "abc", "a" * 13, "/" * 12])
@@ -66,3 +68,12 @@ def test_delete_forgives_what_is_gone(tmp_path: Path) -> None:
     (tmp_path / ID).write_bytes(b"")
     files.delete(str(tmp_path), [message_id(2), ID])
     assert os.listdir(tmp_path) == []
+
+
+def test_what_a_crash_left_unfinished_is_replaced(tmp_path: Path) -> None:
+    """A mail from the maildrop comes again under the same id."""
+    files.BodyWriter(str(tmp_path), ID).write(b"half of it, and then the machine died")
+    writer = files.BodyWriter(str(tmp_path), ID)
+    writer.write(b"all of it")
+    assert Path(writer.finish()).read_bytes() == b"all of it"
+    assert os.listdir(tmp_path) == [ID]
