@@ -49,6 +49,8 @@ openssl openssl
 fail2ban fail2ban-regex
 unbound unbound
 strace strace
+gcc gcc
+e2fsprogs mkfs.ext4
 iproute2 ip
 util-linux unshare
 systemd systemd-analyze

@@ -29,7 +29,7 @@ class Host:
         self.root = root
         self.ledger = ledger
         self.switch = switch
-        self.port = free_port()
+        self.port = self.front = free_port()  # where it listens, and where clients find it
         self.config = root / "mtad.toml"
         self.unsafe = ""  # as in fault_nursery
         self.lives = 0
@@ -40,7 +40,7 @@ class Host:
         self._ended: asyncio.Task[int] | None = None
         self.write_config(sink_port)
 
-    def write_config(self, sink_port: int, *, extra: str = "") -> None:
+    def write_config(self, sink_port: int, *, sink: str = "127.0.0.1") -> None:
         self.config.write_text(
             f'hostname = "mail.example.test"\ndomains = ["example.test"]\n'
             f'[listen]\nsmtp = ["127.0.0.1:{self.port}"]\nsubmission = []\nsubmissions = []\n'
@@ -48,7 +48,7 @@ class Host:
             f"[delivery]\nworkers = {WORKERS}\nmax_per_domain = {WORKERS}\n"
             f'allow_private_addresses = true\nretry = ["1s", "1s", "2s"]\n'
             f'[[delivery.route]]\nmatch = "box.test"\nto = "maildir://{self.root}/mail/%u"\n'
-            f'[[delivery.route]]\nmatch = "*"\nto = "smtp://127.0.0.1:{sink_port}"\n{extra}'
+            f'[[delivery.route]]\nmatch = "*"\nto = "smtp://{sink}:{sink_port}"\n'
         )
 
     @property

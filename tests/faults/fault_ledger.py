@@ -46,6 +46,10 @@ class Verdict:
     duplicates: int = 0
     bound: int = 0
 
+    def add(self, other: "Verdict") -> None:
+        for name in self.__dataclass_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
     @property
     def clean(self) -> bool:
         faults = self.lost, self.phantom, self.corrupt, self.wrong_bounces, self.strays

@@ -59,7 +59,7 @@ class Load:
         return self._ledger.new(to, self._rng.choice(self._sizes))
 
     async def smtp(self, mail: Mail, octets: bytes) -> None:
-        await self._talk(mail, octets, asyncio.open_connection("127.0.0.1", self._host.port, limit=1 << 20))
+        await self._talk(mail, octets, asyncio.open_connection("127.0.0.1", self._host.front, limit=1 << 20))
 
     async def socket(self, mail: Mail, octets: bytes) -> None:
         await self._talk(mail, octets, asyncio.open_unix_connection(self._host.submit, limit=1 << 20))

@@ -39,17 +39,17 @@ class Disk:
         place.mkdir(parents=True, exist_ok=True)
         self.place = place
         self.image = image
-        self.loop = _run("losetup", "--find", "--show", image)
+        self.loop = run("losetup", "--find", "--show", image)
         try:
-            _run("mount", "-t", "ext4", "-o", options, self.loop, place)
+            run("mount", "-t", "ext4", "-o", options, self.loop, place)
         finally:
-            _run("losetup", "--detach", self.loop)  # when it is not mounted any more
+            run("losetup", "--detach", self.loop)  # when it is not mounted any more
 
     @classmethod
     def new(cls, image: Path, place: Path) -> "Disk":
         with image.open("wb") as file:
             file.truncate(IMAGE_BYTES)
-        _run("mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", image)
+        run("mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", image)
         return cls(image, place)
 
     def cut(self, target: Path) -> None:
@@ -64,7 +64,7 @@ class Disk:
                 return
 
     def close(self) -> None:
-        _run("umount", self.place)
+        run("umount", self.place)
 
 
 async def power_cuts(root: Path, count: int, rng: random.Random) -> Result:
@@ -112,7 +112,7 @@ async def _cuts(
                         disk.cut(root / "copy")
                         then = copy.deepcopy(ledger)
                         then.died(time.time(), sink.busy + then.recent(time.time()))
-                        _add(total, await _after(root, again, after, then))
+                        total.add(await _after(root, again, after, then))
                         done += 1
                         host.signal(signal.SIGCONT)
                         assert "Traceback" not in again.log, again.log[-3000:]
@@ -160,11 +160,6 @@ async def _after(root: Path, again: Host, sink: Sink, then: Ledger) -> Verdict:
         disk.close()
 
 
-def _add(total: Verdict, one: Verdict) -> None:
-    for name in Verdict.__dataclass_fields__:
-        setattr(total, name, getattr(total, name) + getattr(one, name))
-
-
 def _copy_sparse(source: Path, target: Path) -> None:
     with source.open("rb") as old, target.open("wb") as new:
         size = os.fstat(old.fileno()).st_size
@@ -181,7 +176,8 @@ def _copy_sparse(source: Path, target: Path) -> None:
                 at += os.sendfile(new.fileno(), old.fileno(), at, end - at)
 
 
-def _run(*command: str | Path) -> str:
+def run(*command: str | Path) -> str:
+    """A program of the system; Skipped when it cannot do it here."""
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
     if done.returncode:
         raise Skipped(f"{command[0]}: {done.stderr.strip()}")

@@ -26,6 +26,14 @@ class Result:
     def good(self) -> bool:
         return bool(self.verdict.lost) if self.must_lose else self.verdict.clean
 
+    def add(self, other: "Result") -> None:
+        """A piece of the same."""
+        self.runs += other.runs
+        self.took_s += other.took_s
+        for name, value in other.notes.items():
+            self.notes[name] = max(value, self.notes.get(name, 0.0))
+        self.verdict.add(other.verdict)
+
     @classmethod
     def of(cls, kept: dict[str, Any]) -> "Result":
         return cls(**{**kept, "verdict": Verdict(**kept["verdict"])})
@@ -36,12 +44,7 @@ def merged(results: Iterable[Result]) -> list[Result]:
     found: dict[str, Result] = {}
     for result in results:
         have = found.setdefault(result.what, Result(result.what, 0, Verdict(), must_lose=result.must_lose))
-        have.runs += result.runs
-        have.took_s += result.took_s
-        for name, value in result.notes.items():
-            have.notes[name] = max(value, have.notes.get(name, 0.0))
-        for name in Verdict.__dataclass_fields__:
-            setattr(have.verdict, name, getattr(have.verdict, name) + getattr(result.verdict, name))
+        have.add(result)
     return list(found.values())
 
 

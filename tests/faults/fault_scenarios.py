@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import fault_kills
+import fault_limits
+import fault_links
+import fault_order
 import fault_points
 import fault_power
 from fault_result import Result
@@ -32,4 +35,12 @@ SCENARIOS: dict[str, Scenario] = {
     "terms": Scenario("SIGTERM under load", fault_kills.terms, 4, (50, 50)),
     "reloads": Scenario("SIGHUP storm under load", fault_kills.reloads, 20, (200,)),
     "clock": Scenario("clock jumps", fault_kills.clock_jumps, 2, (8,)),
+    "order": Scenario("flushed before the word (strace)", fault_order.order, 4, (4,)),
+    "disk": Scenario("no room on the disk", fault_limits.disk_full, 1, (5,)),
+    "inodes": Scenario("no inodes", fault_limits.inodes_full, 1, (5,)),
+    "descriptors": Scenario("no file descriptors", fault_limits.no_descriptors, 1, (10,)),
+    "memory": Scenario("no memory", fault_limits.no_memory, 1, (20,)),
+    "second": Scenario("a second daemon on the same data", fault_limits.second_daemon, 2, (50,)),
+    "cuts": Scenario("connections cut", fault_links.cut_connections, 50, (2000,)),
+    "link": Scenario("the link goes down", fault_links.link_down, 2, (50,)),
 }

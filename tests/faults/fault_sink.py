@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import socket
 import time
 
 from fault_ledger import Ledger
@@ -13,7 +14,15 @@ class Sink:
     """`delay_s`: up to how long a final reply takes. `later`: the share of mails that are told 451 first. `hold`: all
     are. Addresses that begin with "bad" are refused for good."""
 
-    def __init__(self, ledger: Ledger, rng: random.Random, delay_s: float = 0.05, later: float = 0.05) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        rng: random.Random,
+        delay_s: float = 0.05,
+        later: float = 0.05,
+        listener: socket.socket | None = None,
+    ) -> None:
+        self._listener = listener
         self.ledger = ledger
         self.hold = False
         self.port = 0
@@ -27,7 +36,9 @@ class Sink:
         self._sessions: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> "Sink":
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 26)
+        if self._listener is None:
+            self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self._server = await asyncio.start_server(self._serve, sock=self._listener, limit=1 << 26)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
