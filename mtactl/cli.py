@@ -177,6 +177,9 @@ def _command(word: str) -> click.Command:
             "restore": ("Make a backup the data of a server again", _local("restore", "backups")),
             **groups[word],
         }
+    elif word == "dns":
+        for verb in ("records", "check"):
+            groups[word][verb] = (groups[word][verb][0], _local(f"dns_{verb}", "publish"))
     for name, verbs in groups.items():
         outer, _, inner = name.rpartition(" ")
         if outer:

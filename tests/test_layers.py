@@ -16,6 +16,7 @@ FLOORS = (
     {"config", "events", "faults"},
     {"dns", "tls", "dkim", "accounts"},
     {"auth"},
+    {"publish"},
     {"queue"},
     {"inbound", "outbound", "backup"},
     {"control"},

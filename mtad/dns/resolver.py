@@ -55,6 +55,15 @@ TlsaRecord = tuple[int, int, int, bytes]
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """Records, and at which name they are: behind the CNAMEs of the one that was asked for."""
+
+    records: tuple[Any, ...]
+    name: str
+    secure: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Answer:
     """One cached outcome: records, or the failure to raise."""
 
@@ -160,6 +169,11 @@ class Resolver:
         """The name servers of a zone. Raises as `mx`; NoData where the name is no zone of its own."""
         answer = await self._ask(zone, "NS")
         return tuple(_host(record.target) for record in answer.records)
+
+    async def records(self, name: str, kind: str) -> "Found":
+        """The records of any type, as rdata of dnspython. Raises as `mx`."""
+        answer = await self._ask(name, kind)
+        return Found(answer.records, answer.name, answer.secure)
 
     # --- cache and single flight
 

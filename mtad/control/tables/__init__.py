@@ -26,7 +26,7 @@ INDEX: Mapping[str, str] = {
     "session": "guard",
     "limit": "guard",
     "dkim": "dkim",
-    "dns": "dkim",
+    "dns": "dns",
     "tls": "tls",
     "alias": "daemon",
     "maildrop": "daemon",

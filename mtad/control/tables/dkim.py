@@ -4,7 +4,6 @@ from mtad.control.operation import Access, Effect, Operation, Param
 
 GROUPS = {
     "dkim": "Signing keys",
-    "dns": "Our records in DNS",
 }
 
 _DOMAIN = Param("domain", "domain", "The domain.", required=True, positional=True)
@@ -165,18 +164,6 @@ OPERATIONS: tuple[Operation, ...] = (
         help="A key that signs stops to sign, and its record has to stay for a while. One that does not sign yet, or"
         " whose time is over, is destroyed.",
         examples=("mtactl dkim retire example.test --selector s20240101",),
-        stream=True,
-    ),
-    Operation(
-        "dns.push",
-        "Publish the records of signing keys",
-        (Param("domain", "domain", "Only this domain.", positional=True),),
-        (("domain", "string"), ("name", "string"), ("text", "string"), ("done", "string")),
-        effect=Effect.CHANGE,
-        offline="read",
-        help="Sends the records of all keys that sign or will sign to the server of [dns.update], and removes those of"
-        " retired ones. The daemon does this by itself as a rotation goes on.",
-        examples=("mtactl dns push", "mtactl dns push example.test"),
         stream=True,
     ),
 )

@@ -1,0 +1,236 @@
+"""What senders are told of TLS: MTA-STS, TLS reports, DANE, who may issue; and where mail programs are sent."""
+
+import asyncio
+from functools import partial
+
+from mtad.dns.resolver import DnsTemporary
+from mtad.publish.area import Area, Checked, txt
+from mtad.publish.records import STS_PATH, covers, sts, sts_policy, tlsa, tlsrpt
+from mtad.publish.view import host_of
+from mtad.tls import dane as dane_rules
+from mtad.tls import https, mta_sts
+from mtad.tls.contexts import TlsError, client_context
+from mtad.tls.tlsrpt import report_targets
+
+FETCH_S = 10.0
+DAY_S = 86400.0
+
+
+async def mta_sts_check(checked: Checked) -> Area:
+    area, view, domain = Area("mta-sts"), checked.view, checked.domain
+    name = f"_mta-sts.{domain}"
+    seen = await view.get(name, "TXT")
+    if area.untold(seen):
+        return area
+    ours = txt(name, sts(checked.host))
+    try:
+        announced = mta_sts.record_id([text.encode("latin-1") for text in seen.texts()])
+    except mta_sts.Malformed as error:
+        area.find("sts.record", f"{name} is malformed ({error}): {'; '.join(seen.texts())}", f"replace it by\n{ours}")
+        return area
+    if not announced:
+        loose = [text for text in seen.texts() if text.lower().lstrip().startswith(("v=sts", "v =sts"))]
+        if loose:
+            area.find(
+                "sts.record", f'{name} is malformed: {loose[0]!a} must begin with "v=STSv1;"', f"replace it by\n{ours}"
+            )
+        else:
+            area.find("sts.absent", f"{domain} has no MTA-STS policy", f"{_serve(checked)}\nthen publish\n{ours}")
+        return area
+    area.say(f"policy id {announced}")
+    if not checked.offline:
+        await _policy(area, checked)
+    return area
+
+
+async def _policy(area: Area, checked: Checked) -> None:
+    host = f"mta-sts.{checked.domain}"
+    try:
+        addresses = await checked.view.addresses(host)
+    except DnsTemporary as error:
+        area.find("check.incomplete", f"the addresses of {host}: {error}", "see to the name servers, and check again")
+        return
+    if not addresses:
+        lines = checked.line("A", host) or checked.line("AAAA", host) or f"{host}. 3600 IN A ADDRESS-OF-THE-WEB-SERVER"
+        area.find("sts.fetch", f"{host} has no address", lines)
+        return
+    try:
+        context = await asyncio.to_thread(partial(client_context, "verify", ca_file=checked.config.tls.server_ca))
+        answer = await https.request(
+            host,
+            addresses,
+            STS_PATH,
+            context,
+            port=checked.https_port,
+            max_bytes=mta_sts.POLICY_MAX_BYTES,
+            timeout_s=FETCH_S,
+        )
+    except (https.HttpsError, TlsError) as error:
+        area.find("sts.fetch", f"https://{host}{STS_PATH}: {error}", _serve(checked))
+        return
+    if answer.status != 200:
+        area.find("sts.fetch", f"https://{host}{STS_PATH} answers {answer.status}", _serve(checked))
+        return
+    if answer.media_type != "text/plain":
+        area.find(
+            "sts.policy",
+            f"https://{host}{STS_PATH} is {answer.media_type or 'of no type'}, not text/plain",
+            _serve(checked),
+        )
+        return
+    try:
+        policy = mta_sts.parse_policy(answer.body)
+    except mta_sts.Malformed as error:
+        area.find("sts.policy", f"https://{host}{STS_PATH} is malformed: {error}", _serve(checked))
+        return
+    area.say(f"mode {policy.mode}, {', '.join(policy.mx)}, {policy.max_age_s / DAY_S:g} days")
+    if policy.mode != "enforce":
+        area.find(
+            "sts.mode",
+            f"the policy is in mode {policy.mode}",
+            "mode: enforce   (in the policy file; and a new id in the record)",
+        )
+    mx = await checked.view.get(checked.domain, "MX")
+    hosts = [name for record in mx.records if (name := host_of(record.exchange))]
+    for name in hosts:
+        if not mta_sts.matches(policy.mx, name):
+            area.find(
+                "sts.mx",
+                f"the policy does not name the MX {name}",
+                f"mx: {name}   (in the policy file; and a new id in the record)",
+            )
+    this = checked.host
+    if this.hostname in hosts and policy.mode != "none":
+        _certificate(area, checked)
+
+
+def _certificate(area: Area, checked: Checked) -> None:
+    this = checked.host
+    fix = f"get a certificate for {this.hostname} of a public authority, and name it in tls.cert and tls.key"
+    if this.certificate is None:
+        area.find("sts.certificate", f"{this.hostname} has no certificate", fix)
+    elif this.self_signed:
+        area.find("sts.certificate", f"{this.certificate.cert} is signed by itself", fix)
+    elif not covers(this.certificate.names, this.hostname):
+        names = ", ".join(this.certificate.names[:5]) or "no name"
+        area.find("sts.certificate", f"{this.certificate.cert} is not for {this.hostname} but for {names}", fix)
+    elif this.certificate.expires_at <= checked.now:
+        area.find("sts.certificate", f"{this.certificate.cert} has expired", fix)
+
+
+def _serve(checked: Checked) -> str:
+    """How the policy gets where it belongs."""
+    host = f"mta-sts.{checked.domain}"
+    lines = sts_policy(checked.host).splitlines()
+    return "\n".join([f"serve as text/plain at https://{host}{STS_PATH}, with a certificate for {host}:", *lines])
+
+
+async def tlsrpt_check(checked: Checked) -> Area:
+    area = Area("tlsrpt")
+    name = f"_smtp._tls.{checked.domain}"
+    seen = await checked.view.get(name, "TXT")
+    if area.untold(seen):
+        return area
+    ours = txt(name, tlsrpt(checked.domain))
+    texts = [text for text in seen.texts() if text.lower().lstrip().startswith("v=tlsrpt")]
+    targets = report_targets([text.encode("latin-1") for text in seen.texts()])
+    if targets:
+        area.say(f"reports go to {', '.join(targets)}")
+    elif texts:
+        what = "has several records" if len(texts) > 1 else f"is malformed: {texts[0]}"
+        area.find("tlsrpt.record", f"{name} {what}", f"replace it by\n{ours}")
+    else:
+        area.find("tlsrpt.absent", f"{name} has no record", ours)
+    return area
+
+
+async def dane_check(checked: Checked) -> Area:
+    area, view, this = Area("dane"), checked.view, checked.host
+    name = f"_25._tcp.{this.hostname}"
+    seen = await view.get(name, "TLSA")
+    if not seen.records:
+        area.say(f"no TLSA records at {name}")
+        return area
+    right = (
+        f"{name}. 3600 IN TLSA {tlsa(this.certificate.leaf)}"
+        if this.certificate is not None
+        else f"remove the TLSA records of {name}."
+    )
+    records = [dane_rules.Tlsa(one.usage, one.selector, one.mtype, bytes(one.cert)) for one in seen.records]
+    usable = dane_rules.usable(records)
+    keys = await view.get(view.zone.name or checked.domain, "DNSKEY")
+    if not seen.secure and not keys.records:
+        area.find(
+            "dane.unsigned",
+            f"{name} has TLSA records, but its zone is not signed",
+            f"sign the zone, or remove the TLSA records of {name}.",
+        )
+    for one in records:
+        if not one.usable:
+            area.find("dane.unusable", f"{name} has {one}", f"replace it by\n{right}")
+    if usable:
+        chain = await asyncio.to_thread(_chain, this.certificate.cert) if this.certificate is not None else ()
+        fault = dane_rules.verify(chain, usable, (this.hostname, checked.domain), checked.now)
+        if fault is None:
+            area.say(f"{name} matches the certificate")
+        elif this.certificate is None:
+            area.find("dane.mismatch", f"{name} has TLSA records, but this host has no certificate", right)
+        else:
+            area.find(
+                "dane.mismatch",
+                f"{name} does not match {this.certificate.cert}: {fault.words}",
+                f"replace it by\n{right}",
+            )
+    return area
+
+
+def _chain(path: str) -> tuple[bytes, ...]:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    try:
+        with open(path, "rb") as file:
+            found = x509.load_pem_x509_certificates(file.read(1 << 20))
+    except (OSError, ValueError):
+        return ()
+    return tuple(one.public_bytes(Encoding.DER) for one in found[: dane_rules.CHAIN_MAX])
+
+
+async def caa_check(checked: Checked) -> Area:
+    """RFC 8659 3: the records of the name itself, or of the closest above that has any."""
+    area, this = Area("caa"), checked.host
+    labels = this.hostname.split(".")
+    names = [".".join(labels[cut:]) for cut in range(len(labels) - 1)]
+    answers = await asyncio.gather(*(checked.view.get(name, "CAA") for name in names[:8]))
+    at = next((seen for seen in answers if seen.records), None)
+    if at is None:
+        area.say("any authority may issue")
+        return area
+    issuers = [
+        bytes(record.value).decode("latin-1").partition(";")[0].strip().lower()
+        for record in at.records
+        if bytes(record.tag).lower() == b"issue"
+    ]
+    area.say(f"{at.name}: {', '.join(one or 'nobody' for one in issuers) or 'any authority'} may issue")
+    if issuers and this.issuer and this.issuer not in issuers:
+        what = f"CAA of {at.name} does not allow {this.issuer}, which issued the certificate of {this.hostname}"
+        area.find("caa.issuer", what, f'{at.name}. 3600 IN CAA 0 issue "{this.issuer}"')
+    return area
+
+
+async def srv_check(checked: Checked) -> Area:
+    area, view, this = Area("srv"), checked.view, checked.host
+    for service, port in (("_submissions", this.submissions), ("_submission", this.submission)):
+        name = f"{service}._tcp.{checked.domain}"
+        seen = await view.get(name, "SRV")
+        for record in seen.records:
+            target = host_of(record.target)
+            if not target:
+                continue
+            area.say(f"{name} is {target} port {record.port}")
+            if port and (target != this.hostname or record.port != port):
+                what = f"{name} leads to {target} port {record.port}, this host listens as {this.hostname} port {port}"
+                area.find("srv.elsewhere", what, f"replace it by\n{name}. 3600 IN SRV 0 1 {port} {this.hostname}.")
+    if not area.said:
+        area.say("no records")
+    return area
