@@ -111,7 +111,7 @@ KEYS: tuple[Key, ...] = (
     Key("dns.addresses", "list of IP addresses", "[]", "Public addresses of this host, for `mtactl dns records` and"
         " `dns check`; empty means those of the interface that leads out. Behind NAT they have to be named.",
         parse.several(parse.ip), "addresses"),
-    Key("dns.lists", "list of domains", '["zen.spamhaus.org", "bl.spamcop.net", "psbl.surriel.com"]', "Lists of bad"
+    Key("dns.lists", "list of domains", '["zen.spamhaus.org", "bl.spamcop.net"]', "Lists of bad"
         " addresses that `mtactl dns check` asks about ours; empty asks none.", parse.several(parse.domain), "lists"),
     Key("dns.update.server", "address", '""', "The server to send changes to; empty means that DNS is changed by hand.",
         parse.optional_dns_server, "server"),

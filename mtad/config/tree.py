@@ -95,7 +95,7 @@ class Dns:
     timeout_s: float = 5.0
     authorities: tuple[Address, ...] = ()  # authoritative for our domains; empty = found by NS
     addresses: tuple[str, ...] = ()  # of this host, as others see them; empty = found out
-    lists: tuple[str, ...] = ("zen.spamhaus.org", "bl.spamcop.net", "psbl.surriel.com")  # where ours may be listed
+    lists: tuple[str, ...] = ("zen.spamhaus.org", "bl.spamcop.net")  # where ours may be listed
     update: DnsUpdate = field(default_factory=DnsUpdate)
     trust_ad: str = "loopback"  # loopback | yes | no: whose word counts that an answer was validated (DNSSEC)
 
