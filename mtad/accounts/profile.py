@@ -61,7 +61,7 @@ def parse(data: str) -> Profile:
             new_recipients_per_day=_limit(limits.get("new_recipients_per_day")),
             receive_only=bool(given.get("receive_only", False)),
         )
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError):
         raise ValueError("the data of an account is damaged") from None  # nothing of it, for it holds keys
 
 

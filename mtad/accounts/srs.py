@@ -66,7 +66,7 @@ class Srs:
         given, equals, rest = text.partition("=")
         if sign != "=" or not equals or tag not in ("srs0", "srs1"):
             raise NotOurs("it is not of our form")
-        if not hmac.compare_digest(given.lower().encode(), self._hash(tag[3], rest).encode()):
+        if not hmac.compare_digest(given.lower().encode("utf-8", "surrogatepass"), self._hash(tag[3], rest).encode()):
             raise NotOurs("its signature is not ours")
         if tag == "srs1":
             at, equals, first = rest.partition("=")

@@ -40,6 +40,8 @@ def read_file(place: Place, findings: Findings, *, optional: bool) -> dict[str, 
         findings.error(path, f"is not TOML: {error}", 'texts need quotes, lists brackets: key = ["..."]')
     except RecursionError:
         findings.error(path, "is nested too deeply")
+    except ValueError:  # of int(), with a number of more than 4300 digits
+        findings.error(path, "holds a number that is out of range")
     return None
 
 

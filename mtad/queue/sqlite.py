@@ -210,8 +210,8 @@ class SqliteStore:
         await self._writer.do(self._release, jobs)
 
     async def confirm(self, job: Job, now: float) -> Job | None:
-        if job.lease > self._doubtful and not self._changing:
-            return job  # nobody changed anything since
+        if job.lease > self._doubtful and not self._changing and now < job.until:
+            return job  # nobody changed anything since, and nobody else can have it
         return await self._writer.do(self._confirm, (job, now))
 
     async def bring_forward(self, latest: float) -> int:

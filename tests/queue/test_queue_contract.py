@@ -343,6 +343,15 @@ async def test_nothing_is_left_of_a_lease_that_an_operator_took_whole_or_that_wa
     assert await store.confirm(again, NOW) == again
 
 
+async def test_a_lease_that_is_over_and_somebody_elses_is_not_confirmed(store: Store) -> None:
+    """Where the clock jumps, nobody had the time to renew it."""
+    await store.accept(mail(1))
+    (old,) = await store.lease(NOW, NOW + 10, 1)
+    (new,) = await store.lease(NOW + 3600, NOW + 4200, 1)
+    assert await store.confirm(old, NOW + 3600) is None
+    assert await store.confirm(new, NOW + 3600) == new
+
+
 async def test_old_mail_of_some_domains(store: Store) -> None:
     await store.accept(mail(1, "a@one.test", "b@two.test", "c@three.test"))
     domains = frozenset({"one.test", "two.test"})
