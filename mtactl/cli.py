@@ -132,6 +132,7 @@ def tree() -> Tree:
         ("install", "sendmail", "Make sendmail, mailq and newaliases ours", "Take mtad into use", "install"),
     ):
         words[group] = (about, partial(Tree, group, {verb: (summary, _local(build, "programs"))}, help=f"{about}."))
+    words["doctor"] = ("Is this host fit to serve mail", _local("doctor", "doctor"))
     words["init"] = ("Write a first configuration", _local("init"))
     words["completion"] = ("Print the completion script of a shell", _local("completion"))
     return Tree(
@@ -462,8 +463,11 @@ def _in_parts(operation: Operation, options: Options, arguments: Mapping[str, An
     yield counts
 
 
-def call(operation: Operation, options: Options, arguments: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The rows: from the daemon, or when it is down and the operation allows it from its data."""
+def call(
+    operation: Operation, options: Options, arguments: Mapping[str, Any], *, quiet: bool = False
+) -> Iterator[dict[str, Any]]:
+    """The rows: from the daemon, or when it is down and the operation allows it from its data, which is said unless
+    `quiet`."""
     from mtactl.client import Client, socket_path
 
     named = options.socket or (os.environ.get("MTA_SOCKET") and not options.root)
@@ -480,7 +484,8 @@ def call(operation: Operation, options: Options, arguments: Mapping[str, Any]) -
 
     rows = local.run(operation, arguments, options.root, down)
     first = next(rows, None)
-    say(local.NOTE)
+    if not quiet:
+        say(local.NOTE)
     if first is not None:
         yield first
         yield from rows

@@ -19,7 +19,7 @@ FLOORS = (
     {"publish"},
     {"queue"},
     {"inbound", "outbound", "backup"},
-    {"control"},
+    {"control", "doctor"},
     {"app", "command", "service", "__main__"},
 )
 TOP = len(FLOORS) - 1
