@@ -84,14 +84,18 @@ def judge_authors(who: Standing, peer: Peer, head: bytes, may_send: MaySend) -> 
     return None
 
 
-def judge_rcpt(who: Standing, peer: Peer, address: str, resolution: Resolution) -> Reply | None:
+def judge_rcpt(who: Standing, peer: Peer, sender: str, address: str, resolution: Resolution) -> Reply | None:
     """May this peer send to this address? `resolution` is what the directory knows of it.
 
+    The way back to the senders of forwarded mail (SRS) is for reports: who knows such an address, and may have forged
+    the sender in it, must not get mail of his own through us.
     A file of the maildrop cannot be answered: an unknown user there is accepted, and fails with a report.
     """
     match resolution:
         case Elsewhere():
             return RELAY_DENIED if who == "stranger" else None
+        case Forward(report=True) if who == "stranger" and sender:
+            return RELAY_DENIED
         case Mailbox() | Forward():
             if who == "stranger" and not _ROUTING.isdisjoint(mail_address.split(address)[0]):
                 return RELAY_DENIED

@@ -75,7 +75,8 @@ class Transaction(Verbs):
         limit = RECIPIENTS_MAX_HERE if self._who == "local" else self._host.limits.recipients
         if len(self._rcpts) >= limit:
             return self._refuse("rcpt", words.TOO_MANY_RECIPIENTS, address)
-        refusal = policy.judge_rcpt(self._who, self.peer, address, self._host.directory.resolve(address))
+        resolution = self._host.directory.resolve(address)
+        refusal = policy.judge_rcpt(self._who, self.peer, self._sender, address, resolution)
         if refusal is not None:
             return self._refuse("rcpt", refusal, address)
         refusal = self._host.guard.recipient(self.peer, self._sender)

@@ -74,7 +74,7 @@ class Lanes:
         self._queues: tuple[deque[Running], ...] = (deque(), deque(), deque())
         self._running = [0, 0, 0]  # of each
         self._turn = 0
-        self._aside: set[str] = set()  # domains of which nothing is known, and too many like them wait
+        self._aside: tuple[set[str], ...] = (set(), set(), set())  # domains, where too many of the same kind wait
         self._working: set[Running] = set()
         self.lent = 0  # of the running ones, those whose place another has
         self._usual_s = PATIENCE_MIN_S / PATIENCE
@@ -90,7 +90,7 @@ class Lanes:
         site = self._sites.of(job.domain)
         kind = _kind(site)
         if len(self._queues[kind]) >= self.workers and not self._may(kind):
-            self._aside.add(job.domain)
+            self._aside[kind].add(job.domain)
             return None
         lane = self._lane(site)
         lane.held += 1
@@ -101,7 +101,7 @@ class Lanes:
 
     def full(self, now: float) -> set[str]:
         """The domains of lanes in which enough jobs wait."""
-        found = set(self._aside)
+        found = {one for kind, aside in enumerate(self._aside) for one in aside if _kind(self._sites.of(one)) == kind}
         for lane in self._lanes.values():
             site = lane.site
             room = self._sites.room(site, now)
@@ -206,7 +206,8 @@ class Lanes:
             yield from queue
 
     def clear(self) -> None:
-        """Nothing more begins."""
+        """Nothing more begins, also not what finds out now that it has to wait."""
+        self.workers = 0
         for lane in self._lanes.values():
             lane.waiting.clear()
             if lane.timer is not None:
@@ -274,9 +275,10 @@ class Lanes:
 
     def _next(self) -> Running | None:
         """In turn from each of the queues that may."""
-        if self._aside and not self._queues[UNKNOWN] and self._may(UNKNOWN):
-            self._aside.clear()
-            self._dry()
+        for kind, aside in enumerate(self._aside):
+            if aside and not self._queues[kind] and self._may(kind):
+                aside.clear()
+                self._dry()
         for _ in self._queues:
             self._turn = (self._turn + 1) % len(self._queues)
             queue = self._queues[self._turn]
