@@ -44,6 +44,7 @@ class Running:
     task: asyncio.Task[None] | None = None
     tried: bool = False  # there is an outcome: it must be recorded, whatever happens
     confirming: bool = False  # its recipients are being looked at
+    asked: frozenset[int] = frozenset()  # those that its site is asked to take: what comes of the others tells nothing
     admitted: bool = False
     began: float = 0.0  # by the loop's clock
     lent: bool = False  # its worker's place is another's

@@ -327,7 +327,7 @@ class Scheduler:
             try:
                 tried = await self._attempt(running)
                 running.tried = True
-                replies = [attempt.reply for attempt in tried.attempts]
+                replies = [attempt.reply for attempt in tried.attempts if attempt.n in running.asked]
             except _Later as why:
                 later = why
                 waits = running.task is None
@@ -359,9 +359,9 @@ class Scheduler:
             tried = await self._delivery.attempt(running.job, lambda plan: self._admit(running, plan, stopped))
             if not stopped:
                 return tried
-            left = iter(tried.attempts)
+            by_number = {attempt.n: attempt for attempt in tried.attempts}
             attempts = [
-                Attempt(one.n, started_at, 0.0, stopped[one.n]) if one.n in stopped else next(left)
+                Attempt(one.n, started_at, 0.0, stopped[one.n]) if one.n in stopped else by_number[one.n]
                 for one in running.job.recipients
             ]
             return Tried(attempts, tried.handed)
@@ -406,9 +406,10 @@ class Scheduler:
         if left is None:
             raise _Later
         running.job = left
-        if not stopped:
-            return left
-        return replace(left, recipients=tuple([one for one in left.recipients if one.n not in stopped]))
+        if stopped:
+            left = replace(left, recipients=tuple([one for one in left.recipients if one.n not in stopped]))
+        running.asked = frozenset([one.n for one in left.recipients])
+        return left
 
     async def _put_off(self, running: Running, closed: Closed) -> None:
         """Its site is closed. Where the store can leave its domain out, the lease ends; else it is recorded."""

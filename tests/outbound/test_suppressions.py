@@ -165,3 +165,42 @@ async def test_all_of_a_job_may_be_suppressed_and_a_job_of_ours_is_not(tmp_path)
         finally:
             await scheduler.drain(1.0)
             await running_task
+
+
+async def test_the_outcomes_of_a_late_mail_are_those_of_its_recipients(tmp_path) -> None:
+    """One is suppressed and the others are too late: each has an attempt of its own."""
+    async with serving(Peer(says={"RCPT": "450 4.2.0 later"})) as peer, house(tmp_path, routes=to(peer.port)) as made:
+        them = fresh(made)
+        scheduler = made.schedule(suppressions=them)
+        task = asyncio.create_task(scheduler.run())
+        name = await made.put("b@y.test", "c@y.test", by_at=made.clock() + 60, by_mode="R", peer_user="alice@own.test")
+        scheduler.wake()
+        await made.settled(name)
+        await them.add(Suppression(EVERYBODY, "b@y.test", "asked for it", "uid=0", made.clock()))
+        made.clock.ahead = 61
+        scheduler.wake()
+        await made.settled(name, 2)
+        tries = await made.store.attempts(name)
+        await scheduler.drain(5)
+        await task
+    assert sorted(one.n for one in tries) == [1, 1, 2, 2]
+    assert [one.reply.status for one in tries if one.n == 1][-1] == "5.1.0"
+
+
+async def test_what_is_not_tried_says_nothing_of_the_site(tmp_path) -> None:
+    """The probe of a broken site happens to be mail that is not tried: the site is no better for it."""
+    async with serving(Peer(says={"MAIL": "421 4.7.0 Try again later, rate limited"})) as peer:
+        async with house(tmp_path, routes=to(peer.port)) as made:
+            them = fresh(made)
+            scheduler = made.schedule(suppressions=them)
+            task = asyncio.create_task(scheduler.run())
+            await made.settled(await send(made, "b@y.test"))
+            [site] = made.sites.all()
+            assert site.pace.open
+            await them.add(Suppression(EVERYBODY, "c@y.test", "asked for it", "uid=0", made.clock()))
+            made.clock.ahead = site.pace.probe_at - made.clock() + 1
+            await made.settled(await send(made, "c@y.test"))
+            assert site.pace.open
+            assert not site.running
+            await scheduler.drain(5)
+            await task
