@@ -172,7 +172,7 @@ _TABLE = (
     ),
     ErrorClass(
         "operator",
-        "The operator of this system ended the delivery.",
+        "The operator of this system stopped the delivery.",
         "An operator did this: the log says who, and why.",
     ),
     ErrorClass(

@@ -34,6 +34,9 @@ class Pace:
 Suppressed = Callable[[str, str], Reply | None]
 """(user, address): what becomes of mail of this user to an address that is not tried."""
 
+Held = Callable[[str], str]
+"""(address): why an operator's rule holds new mail to it; "" when none does."""
+
 Outlook = Callable[[str, str, Plan], Sequence[Pace]]
 """(domain, user, plan): how its site is paced now."""
 
@@ -103,6 +106,7 @@ async def explain(
     address: str,
     sender: str,
     user: str,
+    held: Held = lambda address: "",
 ) -> Explanation:
     """`address` and `sender` in canonical form; `sender` "" is the null sender, `user` "" nobody who signed in."""
     steps: list[Step] = []
@@ -128,7 +132,9 @@ async def explain(
         trace = await planner.trace(domain, sender, user)
         written = directory.sender_for(sender, address, members[0])
         stopped = {one: reply for one in members if (reply := _stopped(directory, suppressed, user, one)) is not None}
-        ways.append(_way(config, trace, domain, members, stopped, written, sender, user, outlook))
+        holds = tuple(Pace(why, wait=True) for why in dict.fromkeys(held(one) for one in members) if why)
+        pace = (*holds, *outlook(domain, user, trace.plan))
+        ways.append(_way(config, trace, domain, members, stopped, written, sender, pace))
     return Explanation(address, sender, user, told, tuple(ways), max(len(groups) - DOMAINS_MAX, 0))
 
 
@@ -170,12 +176,10 @@ def _way(
     stopped: Mapping[str, Reply],
     written: str,
     sender: str,
-    user: str,
-    outlook: Outlook,
+    pace: tuple[Pace, ...],
 ) -> Way:
     plan = trace.plan
     name, why = _route(config, trace, domain)
-    pace = tuple(outlook(domain, user, plan))
     result, verdict = _result(plan, members, stopped, pace)
     sender_why = ""
     if written != sender:

@@ -185,7 +185,7 @@ class Lanes:
         self._leave(lane)
 
     def recheck(self) -> None:
-        """Something was suspended, or is not any more: who need not wait, and who need not wait any more."""
+        """Something was suspended, or is not any more, or the clock was set: who need not wait, and who may go on."""
         now = self._clock()
         for lane in list(self._lanes.values()):
             gone = [
@@ -197,6 +197,9 @@ class Lanes:
                 lane.waiting.remove(one)
             if gone:
                 self._release(gone)
+            if lane.timer is not None:
+                lane.timer.cancel()
+                lane.timer = None
             self._admit(lane)
         self.start()
 

@@ -71,11 +71,11 @@ class Policies:
 
         A policy that was fetched holds for as long as it said, whatever DNS and its server say since (RFC 8461 5.1).
         """
+        announced = await self._announced(domain)
         now = self._clock()
         known = self._known.get(domain)
         if known is not None and not known.holds(now):
             known = None
-        announced = await self._announced(domain)
         if known is not None and announced in ("", known.id):
             self._known[domain] = replace(known, used_at=now)
             self._known.move_to_end(domain)

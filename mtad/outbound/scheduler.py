@@ -213,6 +213,8 @@ class Scheduler:
                 # The clock jumped, or the machine slept. What is at work must not be leased a second time.
                 await self._keep(now)
             if now < self._latest - SET_BACK_S:
+                self._sites.set_back(now)
+                self._lanes.recheck()
                 await self._store.bring_forward(now + (1 + 2 * JITTER) * self._sites.longest_wait_s())
             self._latest = now
             if closed and not 0 <= now - self._old_at < OLD_EVERY_S:

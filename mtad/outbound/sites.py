@@ -7,12 +7,13 @@ import asyncio
 import json
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
 from mtad.config import Config, SiteRule
 from mtad.events import Events
+from mtad.mail.classify import STAGE_OPERATOR
 from mtad.mail.envelope import Clock
 from mtad.mail.reply import Reply
 from mtad.mail.text import clean
@@ -300,6 +301,17 @@ class Sites:
             self.changed()
         return len(opened)
 
+    def set_back(self, now: float) -> None:
+        """The clock was set back: nothing waits for a time that was near when it was wrong."""
+        for site in self._sites.values():
+            one, rule = site.pace, site.rule
+            if one.open:
+                probe_at = min(one.probe_at, now + pace.STATED_MAX_S)
+                site.pace = replace(one, opened_at=min(one.opened_at, now), probe_at=probe_at)
+                self._touch(site)
+            if rule is not None:
+                site.next_slot_at = min(site.next_slot_at, now + pace.spacing_s(rule.rate))
+
     def _forget(self, site: Site) -> None:
         if site.pace.open:
             self._events.breaker_closed(site.name, self._clock() - site.pace.opened_at)
@@ -324,7 +336,8 @@ class Sites:
         if one is not None:
             what = {"user": "Mail of this user is", "site": "Mail to this site is", "domain": "Mail to this domain is"}
             reason = f": {one.reason}" if one.reason else ""
-            reply = Reply(451, SUSPENDED, f"{what[one.kind]} suspended{reason}", cause=f"by {one.made_by}")
+            words = f"{what[one.kind]} suspended{reason}"
+            reply = Reply(451, SUSPENDED, words, stage=STAGE_OPERATOR, cause=f"by {one.made_by}")
             return Closed("suspended", one.until_at, reply, of_user=one.kind == "user")
         if site.local:
             return None
@@ -336,6 +349,13 @@ class Sites:
             words = f"The {site.warmup.sent} mails that may go to this site today were sent"
             return Closed("warm-up", pace.next_day(now), Reply(451, ENOUGH, words))
         return None
+
+    def why_not(self, domain: str, user: str, now: float) -> Closed | None:
+        """The same for mail that waits in the queue, as far as the site of its domain is known."""
+        if not self._shut and not self.suspensions:
+            return None
+        site = self._domains.get(domain) or self._sites.get(domain) or Site(domain)
+        return self.closed(site, domain, user, now)
 
     def closed_domains(self, now: float) -> set[str]:
         """The domains that nothing is to be leased for, as far as their sites are known."""

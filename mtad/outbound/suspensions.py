@@ -39,6 +39,9 @@ class Suspensions:
         self._clock = clock
         self._all: dict[tuple[str, str], Suspension] = {}
 
+    def __bool__(self) -> bool:
+        return bool(self._all)
+
     async def load(self) -> None:
         self._all = {(one.kind, one.value): one for one in await self._store.load_suspensions()}
 

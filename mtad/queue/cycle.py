@@ -126,7 +126,8 @@ FROM ({rows}) AS v WHERE recipient.message = v.column1 AND recipient.n = v.colum
 # Recipients that nobody has tried, leased or changed, and all of them.
 _WAITS = """
 SELECT count(*), coalesce(sum(state = 0 AND tries = 0
-    AND NOT EXISTS (SELECT 1 FROM temp.lease l WHERE l.message = r.message AND l.n = r.n)), 0)
+    AND NOT EXISTS (SELECT 1 FROM temp.lease l WHERE l.message = r.message AND l.n = r.n)
+    AND NOT EXISTS (SELECT 1 FROM touched t WHERE t.message = r.message AND t.n = r.n)), 0)
 FROM recipient r WHERE message = ?
 """
 

@@ -1,6 +1,7 @@
 """Sites and suspensions, as operators see and change them."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from test_handlers import Operator
 
 from mtad.control.admin import Failed
 from mtad.mail.reply import Reply
-from mtad.queue.store import Selector
+from mtad.queue.store import Selector, Settlement
 
 
 @pytest.fixture
@@ -73,3 +74,29 @@ async def test_the_mail_of_a_suspended_user_is_put_off_and_comes_back(operator: 
     await operator.call("suspend.remove", user="al")
     [row] = await operator.bench.store.select(Selector(ids=(name,)), now)
     assert row.recipient.next_at <= operator.bench.clock()
+
+
+async def test_what_was_put_off_for_a_suspended_site_is_due_when_it_is_not_any_more(operator: Operator) -> None:
+    """Also mail to a domain of which it is not known where it goes."""
+    bench = operator.bench
+    sites, now = bench.sites, bench.clock()
+    name = await bench.accept("b@y.test")
+    await operator.call("suspend.add", site="mx.y.test")
+    closed = sites.closed(sites.learn("y.test", "mx.y.test", ()), "y.test", "", now)
+    assert closed is not None
+    [job] = await bench.store.lease(now, now + 60, 10)
+    put_off = [replace(one, last=closed.reply, next_at=now + 3600) for one in job.recipients]
+    assert await bench.store.settle(Settlement(job, (), put_off))
+    await operator.call("suspend.remove", site="mx.y.test")
+    [row] = await bench.store.select(Selector(ids=(name,)), now)
+    assert row.recipient.next_at <= bench.clock()
+
+
+async def test_the_queue_shows_why_mail_waits_that_was_not_even_tried(operator: Operator) -> None:
+    await operator.bench.accept("b@y.test", "c@z.test")
+    operator.bench.sites.learn("y.test", "mx.y.test", ())
+    await operator.call("suspend.add", site="mx.y.test", reason="they move")
+    [row] = await operator.call("queue.list")
+    assert [one["delay_reason"] for one in row["recipients"]] == [
+        "451 4.3.2 Mail to this site is suspended: they move", "",
+    ]  # fmt: skip

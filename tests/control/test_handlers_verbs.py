@@ -85,6 +85,7 @@ async def test_bounce_reports_now(operator: Operator) -> None:
     shown = await operator.one("queue.show", ids=[message_id])
     assert {one["state"] for one in shown["recipients"]} == {"failed"}
     assert shown["attempts"][0]["text"] == "Typo in the domain"
+    assert {one["error"] for one in shown["recipients"]} == {"operator"}
     reports = await operator.call("queue.list")
     (report,) = [row for row in reports if row["recipients"][0]["address"] == "alice@example.test"]
     assert report["sender"] == ""
@@ -213,3 +214,14 @@ async def test_freeze_and_the_way_back(operator: Operator) -> None:
     assert [one["operation"] for one in await operator.call("audit", operation="user")] == [
         "user.add", "user.freeze", "user.enable", "user.freeze", "user.thaw",
     ]  # fmt: skip
+
+
+async def test_explain_says_what_a_hold_rule_would_hold(operator: Operator) -> None:
+    operator.bench.app.security = object  # the address is no name: nobody is asked
+    operator.bench.app.outlook = lambda: lambda *_: ()
+    await operator.one("queue.hold_rule.add", to="@far.test", reason="look at it")
+    row = await operator.one("explain", address="b@[192.0.2.1]", **{"from": "<>"})
+    assert "hold rule" not in str(row)
+    await operator.one("queue.hold_rule.add", to="b@*", reason="look at it")
+    row = await operator.one("explain", address="b@[192.0.2.1]", **{"from": "<>"})
+    assert row["ways"][0]["pace"][0]["what"] == "an operator holds such mail (hold rule 2: look at it)"

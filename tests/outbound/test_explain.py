@@ -85,7 +85,9 @@ async def ask(monkeypatch):
 
         server.wrong["broken.test"] = servfail
 
-        async def call(address, sender="", user="", *, routes=(), needs=None, pace=(), stopped=None, **local) -> str:
+        async def call(
+            address, sender="", user="", *, routes=(), needs=None, pace=(), stopped=None, held=None, **local
+        ) -> str:
             config = Config(
                 "mail.own.test",
                 ("own.test",),
@@ -102,7 +104,8 @@ async def ask(monkeypatch):
             def suppressed(user, address):
                 return stops.get((user, address))
 
-            found = await explain(config, directory, planner, lambda *_: pace, suppressed, address, sender, user)
+            more = (held,) if held else ()
+            found = await explain(config, directory, planner, lambda *_: pace, suppressed, address, sender, user, *more)
             row = json.loads(json.dumps(asdict(found)))
             lines = list(VIEWS["explain"].card(row, 1_000_000.0))
             assert all(len(line) <= 80 for line in lines), lines
@@ -226,3 +229,8 @@ async def test_hostile_words_are_only_words(ask):
         '"\x1b[2J"@plain.test', "\u202e@x.test", routes=(RouteRule("*", Target("reject", text="\x1b[2J")),)
     )
     assert text.replace("\n", "").isprintable()
+
+
+async def test_what_a_hold_rule_would_hold(ask):
+    shown = await ask("b@plain.test", "alice@own.test", held=lambda address: "held by rule 3: look at it")
+    assert "would wait: held by rule 3: look at it" in " ".join(shown.split())

@@ -251,3 +251,15 @@ async def test_off_is_off(world):
     [need] = await needs(await world.security(mta_sts=False), "mx.d.example")
     assert need.level == "may"
     assert world.web.asked == []
+
+
+async def test_a_policy_that_was_fetched_meanwhile_is_not_set_back(world):
+    """While DNS is asked for one mail, the daily renewal brings the policy again."""
+    await world.policies.policy("d.example")
+    world.now += 90_000
+    asking = asyncio.create_task(world.policies.policy("d.example"))
+    await asyncio.sleep(0)
+    fetched = replace(world.policies.list()[0], fetched_at=world.now)
+    world.policies._known["d.example"] = fetched
+    await asking
+    assert world.policies.list()[0].fetched_at == world.now

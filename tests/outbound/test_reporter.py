@@ -83,21 +83,27 @@ async def test_a_report_goes_when_the_last_one_is_delivered(tmp_path):
 
 async def test_what_has_left_is_not_changed(tmp_path):
     """The store decides: a report that is leased, tried or held by an operator stays, and the rest comes alone."""
-    from mtad.queue.store import Hold, Merge, Selector
+    from mtad.queue.audit import Entry
+    from mtad.queue.store import Hold, Merge, Redirect, Selector
 
     async with house(tmp_path) as made:
-        for touch in ("lease", "hold", "nothing"):
+        for touch in ("lease", "hold", "nothing", "redirect"):
             report = await made.put("s@x.test", sender="")
             [row] = await made.store.select(Selector(ids=(report,)), made.clock())
             if touch == "lease":
                 await made.store.lease(made.clock(), made.clock() + 60, 10)
             elif touch == "hold":
                 await made.store.change(Selector(ids=(report,)), Hold(), made.clock())
+            elif touch == "redirect":
+                to = Redirect("o@x.test", "x.test")
+                entry = Entry(0, "root", "queue.redirect", report, "")
+                await made.store.change(Selector(ids=(report,)), to, made.clock(), entry=entry)
             await _settle_with(made, row.message, Merge)
             found = {one.address for one in await made.rows(report)}
-            assert found == ({"whole@x.test"} if touch == "nothing" else {"s@x.test"})
+            kept = {"nothing": "whole@x.test", "redirect": "o@x.test"}.get(touch, "s@x.test")
+            assert found == {kept}
             alone = [one for one in await made.rows() if one.address == "alone@x.test"]
-            assert len(alone) == {"lease": 1, "hold": 2, "nothing": 2}[touch]
+            assert len(alone) == {"lease": 1, "hold": 2, "nothing": 2, "redirect": 3}[touch]
 
 
 async def _settle_with(made, old, merge):

@@ -13,7 +13,7 @@ from mtad.mail.envelope import State
 from mtad.outbound import route, sitewords
 from mtad.outbound.sites import Sites, restored, stored
 from mtad.outbound.suspensions import Suspensions
-from mtad.queue.pace import DAY_S
+from mtad.queue.pace import DAY_S, STATED_MAX_S
 from mtad.queue.store import Hold, RetryAt, Selector, StoredSite, Suspension, Trash
 
 
@@ -287,3 +287,20 @@ async def test_three_recipients_three_answers_one_each_across_a_restart(tmp_path
             reports = [row for row in await made.rows() if row.message_id != name]
             assert [(row.address, row.state) for row in reports] == [("a@x.test", State.DONE)]
     assert sorted(mail.recipients for mail in peer.mails) == [["a@x.test"], ["later@y.test"], ["yes@y.test"]]
+
+
+async def test_a_clock_set_far_back_does_not_keep_a_site_closed_until_the_old_future(tmp_path):
+    peer = Peer(once={"MAIL": "421 4.7.0 Try again later, rate limited"})
+    rule = SiteRule("y.test", rate=Rate(1, 1.0))
+    async with serving(peer), house(tmp_path, routes=to(peer.port), sites=(rule,), retry_s=(1.0,)) as made:
+        made.clock.ahead = 1e7
+        async with running(made) as scheduler:
+            name = await made.put("b@y.test", expires_s=1e9)
+            scheduler.wake()
+            await made.settled(name)
+            made.clock.ahead = 0.0
+            scheduler.wake()
+            await until(lambda: site(made).pace.probe_at < made.clock() + STATED_MAX_S + 1)
+            made.sites.reopen()
+            scheduler.wake()
+            await until(lambda: len(peer.mails) == 1)

@@ -11,11 +11,13 @@ from mtad.accounts.directory import Directory
 from mtad.control.admin import Admin, Args, Failed, Handler, Row
 from mtad.dns.resolver import Resolver
 from mtad.mail import address as addresses
+from mtad.mail.envelope import Message, Peer, Recipient
 from mtad.mail.reply import Reply
 from mtad.outbound import explain as plans
 from mtad.outbound.planner import Planner
 from mtad.outbound.policies import Policies, PolicyStore
 from mtad.outbound.security import Security
+from mtad.queue.holdrules import rule_of
 from mtad.tls.mta_sts import Known
 
 
@@ -56,9 +58,21 @@ async def explain(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
         one = admin.suppressions.find(user, address)
         return one.reply() if one is not None else None
 
+    rules, now = await admin.store.hold_rules(), admin.clock()
+    message = Message("", sender, 0, now, now, Peer("submission", user=user))
+
+    def held(final: str) -> str:
+        one = Recipient("", 1, final, address, addresses.domain_of(final))
+        rule = rule_of(rules, message, one, now)
+        if rule is None:
+            return ""
+        what = f"{rule.user} is frozen" if rule.freezes else f"hold rule {rule.id}"
+        return f"an operator holds such mail ({what}{f': {rule.reason}' if rule.reason else ''})"
+
     try:
         planner = Planner(config, resolver, security, random.Random())
-        found = await plans.explain(config, directory, planner, admin.app.outlook(), suppressed, address, sender, user)
+        outlook = admin.app.outlook()
+        found = await plans.explain(config, directory, planner, outlook, suppressed, address, sender, user, held)
     finally:
         if policies is not None:
             await policies.close()

@@ -21,6 +21,7 @@ SORTED_MAX = 1_000_000  # the ids of so many are in memory at once
 OCTETS_PER_ROW = 48 * 1024
 RECIPIENTS_PER_ROW = 2000  # more of one message come in a further row
 OPEN = frozenset({State.READY, State.LEASED, State.HELD})
+WAITING = ("ready", "deferred")
 EVERY_STATE = ("active", "ready", "deferred", "held", "trashed", "done", "failed")
 
 
@@ -114,7 +115,18 @@ async def queue_list(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
 
 async def _listed(admin: Admin, what: Selector, limit: int | None, now: float) -> AsyncGenerator[Row, None]:
     async for together in messages(admin, what, limit, now):
-        yield rows.message(together, now)
+        yield _shown(admin, together, now)
+
+
+def _shown(admin: Admin, together: Sequence[queue.Row], now: float) -> Row:
+    """A message. That a site is closed is not recorded with each mail that waits for it, which is not even tried."""
+    row = rows.message(together, now)
+    for shown, one in zip(row["recipients"], together, strict=True):
+        if shown["state"] in WAITING:
+            closed = admin.sites.why_not(one.recipient.domain, one.message.peer.user, now)
+            if closed is not None:
+                shown["delay_reason"] = rows.reason(closed.reply)
+    return row
 
 
 async def _groups(admin: Admin, what: Selector, by: str, limit: int, now: float) -> AsyncGenerator[Row, None]:
@@ -158,7 +170,7 @@ async def _sorted(
         by_id = {row.recipient.id: row for row in found}
         ordered = [by_id[one] for one in page if one in by_id]  # one may be gone by now
         for _, together in groupby(ordered, key=lambda row: row.message.id):
-            yield rows.message(list(together), now)
+            yield _shown(admin, list(together), now)
 
 
 async def queue_mailq(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:

@@ -10,6 +10,7 @@ from mtad.queue.store import RetryAt, Selector, Suspension
 
 DOMAINS_SHOWN = 50
 KINDS = ("domain", "site", "user")
+OPERATOR = "operator"  # the class of mail that waits because of one
 
 
 async def site_list(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
@@ -70,9 +71,9 @@ async def suspend_remove(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
     if one is None:
         raise Failed("NotFound", f"the {kind} {value} is not suspended; `mtactl suspend list` shows what is")
     now = admin.clock()
-    if kind != "site":
-        what = Selector(user=value) if kind == "user" else Selector(domain=value)
-        await admin.store.change(what, RetryAt(now), now)
+    # For a site: all that was put off because of a suspension. What another one is for is put off again.
+    what = {"user": Selector(user=value), "domain": Selector(domain=value), "site": Selector(error=OPERATOR)}[kind]
+    await admin.store.change(what, RetryAt(now), now)
     admin.events.resumed(kind, value, f"removed by {admin.caller}")
     admin.app.wake()
     yield _suspension(one)

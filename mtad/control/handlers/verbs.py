@@ -10,6 +10,7 @@ from mtad.control.handlers import rows
 from mtad.control.handlers.daemon import target
 from mtad.control.handlers.queue import selector
 from mtad.mail import address as addresses
+from mtad.mail.classify import STAGE_OPERATOR
 from mtad.mail.envelope import State
 from mtad.mail.reply import Reply
 from mtad.outbound.giveup import give_up
@@ -83,7 +84,7 @@ async def queue_bounce(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
         for one in _previewed(left, now):
             yield one
         return
-    reply = Reply(554, "5.7.1", args["reason"] or _RETURNED)
+    reply = Reply(554, "5.7.1", args["reason"] or _RETURNED, stage=STAGE_OPERATOR)
     total, after = Changed(active=preview.active), ""
     while not limit or total.recipients < limit:
         size = min(BOUNCED_AT_ONCE, limit - total.recipients) if limit else BOUNCED_AT_ONCE
