@@ -13,7 +13,7 @@ from mtad.mail.envelope import Clock
 from mtad.publish import dkimcheck, dmarccheck, hosts, parked, servers, spfcheck, tlscheck
 from mtad.publish.area import Area, Checked
 from mtad.publish.host import gather, keys_of
-from mtad.publish.view import View
+from mtad.publish.view import QUERY_S, View
 
 CHECK_S = 60.0  # of everything
 
@@ -47,13 +47,14 @@ async def check(
     port: int = 53,
     https_port: int = 443,
     check_s: float = CHECK_S,
+    query_s: float = QUERY_S,
 ) -> AsyncGenerator[Area, None]:
     """The areas of a domain (A-labels, lower case), in their order. Never raises for what the network does.
 
     `asked` are asked instead of the servers that NS records name. `port` and `https_port` are for tests.
     """
     resolver = Resolver(replace(config.dns, timeout_s=min(config.dns.timeout_s, 5.0)), clock)
-    view = View(resolver, domain, asked or authorities(config, domain), port=port)
+    view = View(resolver, domain, asked or authorities(config, domain), port=port, query_s=query_s)
     ends = asyncio.get_running_loop().time() + check_s
     try:
         host = await gather(config, resolver)

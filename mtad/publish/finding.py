@@ -74,7 +74,6 @@ CATALOGUE: Mapping[str, tuple[Severity, str]] = {
     "dmarc.silent": ("warning", "without rua= nobody hears of mail that fails"),
     "dmarc.reports": ("warning", "receivers send no reports to another domain unless it says that it wants them"),
     "dmarc.alignment": ("error", "neither SPF nor DKIM would vouch for the author's domain: DMARC fails"),
-    "dmarc.spf": ("warning", "SPF would not vouch for the author's domain: only the signature holds DMARC up"),
     "dmarc.dkim": ("warning", "no signature would vouch for the author's domain: DMARC fails for forwarded mail"),
     "sts.absent": ("info", "an attacker between the hosts can switch TLS off; MTA-STS forbids it (RFC 8461)"),
     "sts.record": ("error", "a record that breaks the grammar announces no policy (RFC 8461 3.1)"),

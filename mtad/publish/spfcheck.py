@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Iterator, Sequence
+from ipaddress import ip_address, ip_network
 
 from mtad.auth import spf, spf_record
 from mtad.auth.spf_tree import Node, tree
@@ -57,7 +58,9 @@ async def _one(area: Area, checked: Checked, text: str) -> None:
         for address, result in zip(checked.host.addresses, results, strict=True)
         if result.verdict in ("fail", "softfail", "neutral")
     ]
-    right = f"replace it by\n{txt(domain, corrected(text, cost, outside))}"
+    hidden = [one for one in checked.host.addresses if one not in outside and not _named(one, cost.networks)]
+    missing = outside + (hidden if any(result.verdict == "permerror" for result in results) else [])
+    right = f"replace it by\n{txt(domain, corrected(text, cost, missing))}"
     if cost.lookups > spf.LOOKUPS_MAX:
         dear = ", ".join(f"{node.term} {node.lookups}" for node in _dearest(cost) if node.lookups)
         area.find("spf.lookups", f"{cost.lookups} terms ask DNS: {dear}", right)
@@ -155,6 +158,13 @@ def corrected(text: str, cost: Node, missing: Sequence[str]) -> str:
     added = [f"{'ip6' if ':' in address else 'ip4'}:{address}" for address in missing]
     closed = [] if redirect and redirect[0] in terms else [end]
     return " ".join(dict.fromkeys(["v=spf1", *added, *terms, *closed]))
+
+
+def _named(address: str, networks: Sequence[str]) -> bool:
+    """Whether one of the terms ip4 and ip6 holds it."""
+    ip = ip_address(address)
+    found = (ip_network(network.partition(":")[2], strict=False) for network in networks)
+    return any(ip.version == network.version and ip in network for network in found)
 
 
 def _fails(node: Node) -> bool:
