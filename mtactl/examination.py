@@ -1,14 +1,15 @@
 """The course of an examination: gather, judge, group by group; says what it is at, then what it found."""
 
 import asyncio
-import os
 import re
 import shlex
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from mtactl import selfmail
 from mtactl.cli import Options, call
 from mtactl.errors import CallError
 from mtad import __version__
@@ -16,8 +17,7 @@ from mtad.config import Config
 from mtad.control.tables import find
 from mtad.dns.resolver import Resolver
 from mtad.doctor import gather_host, gather_net, judge_host, judge_mail, judge_service
-from mtad.doctor.facts import Archive
-from mtad.doctor.finding import QUESTIONS, Finding, error, note, wanted
+from mtad.doctor.finding import QUESTIONS, Finding, error, note, question, wanted
 from mtad.mail.text import clean
 from mtad.tls.chain import examine
 
@@ -49,7 +49,7 @@ class Asked:
     def rows(self, verb: str, /, **arguments: Any) -> Rows:
         """CallError, of this call or the same one before."""
         key = f"{verb} {sorted(arguments.items())}"
-        if key not in self._known:
+        if key not in self._known or verb == "queue.wait":
             operation = find(verb)
             assert operation is not None, verb
             try:
@@ -79,6 +79,7 @@ def examination(options: Options, config: Config, wishes: Wishes) -> Iterator[st
         ("queue", "queue", lambda: _queue(asked, config)),
         ("backup", "backups", lambda: _backups(asked, config, wishes)),
         ("version", "versions", lambda: _versions(asked, config)),
+        ("mail", "a mail to itself", lambda: selfmail.findings(asked, config, wishes.user) if wishes.self_mail else ()),
         ("ask", "questions", lambda: QUESTIONS),
     ):
         if not any(one == group or one.startswith(f"{group}.") for one in wishes.only) and wishes.only:
@@ -93,11 +94,22 @@ def _here(fix: str, options: Options) -> str:
     """A command as it is typed for this daemon."""
     if options.root:
         fix = re.sub(r"\bmtactl (?=[a-z])", f"mtactl --root {shlex.quote(options.root)} ", fix)
-    return clean(fix, 2000)
+    return "\n".join(clean(line, 2000) for line in fix.splitlines())
 
 
 def _dns(asked: Asked, config: Config, wishes: Wishes) -> Iterator[Finding]:
-    yield from ()
+    """`dns check` of each domain: its findings are ours, and each part without one is fine."""
+    for domain in wishes.domains:
+        if wishes.offline:
+            yield question("dns.check", f"Is DNS of {domain} as it should be?", "Deliverability is mostly DNS.",
+                           f"mtactl dns check {domain}")  # fmt: skip
+            continue
+        try:
+            rows = asked.rows("dns.check", domain=domain)
+        except CallError as failure:
+            yield _unseen("dns.check", failure)
+            continue
+        yield from judge_mail.dns(domain, rows)
 
 
 def _resolver(config: Config, wishes: Wishes) -> Iterator[Finding]:
@@ -197,17 +209,25 @@ def _backups(asked: Asked, config: Config, wishes: Wishes) -> Iterator[Finding]:
     folders = [wishes.backups] if wishes.backups else [BACKUP_FOLDER, f"{config.paths.data}/backups"]
     facts = gather_host.backups(folders)
     newest = facts.newest
-    if newest is not None and newest.size_bytes <= VERIFY_MAX_BYTES and find("backup.verify") is not None:
-        facts = replace(facts, newest=_verified(asked, newest))
+    if newest is not None and 0 < newest.size_bytes <= VERIFY_MAX_BYTES:
+        facts = replace(facts, newest=replace(newest, verified=_verified(newest.path)))
     yield from judge_host.backups(facts, time.time())
 
 
-def _verified(asked: Asked, newest: Archive) -> Archive:
+def _verified(path: str) -> str | None:
+    """What is wrong with a backup, "" when nothing is; None: it is encrypted, and the key is elsewhere."""
+    from mtad.backup.archive import BackupError
+    from mtad.backup.judge import judge
+    from mtad.backup.sealed import MAGIC
+
     try:
-        asked.rows("backup.verify", path=os.path.abspath(newest.path))
-    except CallError as failure:
-        return replace(newest, verified=failure.text)
-    return replace(newest, verified="")
+        with open(path, "rb") as file, TemporaryDirectory(prefix="mtad-doctor-") as folder:
+            if file.read(len(MAGIC)) == MAGIC:
+                return None
+            file.seek(0)
+            return "; ".join(judge(file, None, folder, keep_bodies=False, progress=lambda octets: None).problems[:5])
+    except (BackupError, OSError) as failure:
+        return str(failure)
 
 
 def _versions(asked: Asked, config: Config) -> Iterator[Finding]:

@@ -51,8 +51,8 @@ def _lines(finding: Finding, column: int, width: int, *, colour: bool, short: bo
     for line in _wrapped(finding.why, room):
         yield f"{indent}{line}"
     # A command is for copying: never cut.
-    if finding.fix:
-        yield f"{indent}-> {clean(finding.fix, 2000)}"
+    for number, line in enumerate(finding.fix.splitlines()):
+        yield f"{indent}{'  ' if number else '->'} {clean(line, 2000)}"
 
 
 def _wrapped(text: str, room: int) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 from mtad.config import Config
 from mtad.config.certificate import EXPIRY_WARNING_S
 from mtad.doctor.facts import Outward, RelayTry, Renewal, Resolving
-from mtad.doctor.finding import Finding, error, note, ok, question, warning
+from mtad.doctor.finding import Finding, Grade, error, note, ok, question, warning
 from mtad.tls.chain import Examined, faults, links
 from mtad.tls.probe import Seen
 
@@ -30,6 +30,21 @@ PUBLIC_RESOLVERS: Mapping[str, str] = {
 }  # fmt: skip
 
 Row = Mapping[str, Any]
+
+
+# --- DNS
+
+_GRADES: Mapping[str, Grade] = {"error": "error", "warning": "warning", "info": "note"}
+
+
+def dns(domain: str, rows: Sequence[Row]) -> Iterator[Finding]:
+    """`rows` of dns.check."""
+    for row in rows:
+        for one in row["findings"]:
+            grade = _GRADES.get(one["severity"], "warning")
+            yield Finding(f"dns.{one['id']}", grade, f"{domain}: {one['what']}", one["why"], one["fix"])
+        if not row["findings"]:
+            yield ok("dns.check", ": ".join((domain, row["area"], *row["said"][:1])))
 
 
 # --- certificates
