@@ -1,6 +1,7 @@
 """Rows -> what the operator reads: JSON, a named format, or text. Every remote text is made safe on the way."""
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
@@ -43,6 +44,8 @@ def show(operation: Operation, rows: Iterable[Row], style: str, out: TextIO, *, 
         how = next((other for member, other in how.others if member in first), how)
     if style != "text":
         named(how.columns or _generic(operation), _expanded(rows), style, out, now)
+    elif how.screen:
+        screens(how.screen, rows, out)
     elif how.lines:
         for line in how.lines(rows, now, width_of(out)):
             out.write(f"{line}\n")
@@ -62,6 +65,19 @@ def show(operation: Operation, rows: Iterable[Row], style: str, out: TextIO, *, 
         for n, row in enumerate(rows):
             out.write("\n" * (n > 0))
             out.writelines(f"{line}\n" for line in (how.card or _card)(row, now))
+
+
+def screens(draw: Callable[[Row, float, int], Iterator[str]], rows: Iterable[Row], out: TextIO) -> None:
+    """Each row in place of the one before, where a terminal can do that; else one below the other."""
+    if out.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+        from mtactl.screen import redraw
+
+        redraw(draw, rows, out)
+        return
+    for n, row in enumerate(rows):
+        out.write("\n" * (n > 0))
+        out.writelines(f"{line}\n" for line in draw(row, time.time(), width_of(out)))
+        out.flush()
 
 
 class _Counted:

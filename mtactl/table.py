@@ -51,7 +51,19 @@ def table(columns: Sequence[Column], rows: Iterable[Row], out: TextIO, now: floa
             return
     else:
         fitted = chain([titles], first, lines)
-    for cells in fitted:
+    _aligned(columns, widths, fitted, width, out)
+
+
+def plain_table(columns: Sequence[Column], rows: Sequence[Row], out: TextIO, now: float, width: int) -> None:
+    """The same for a few rows that are part of something else."""
+    lines = [[column.title for column in columns], *(_cells(columns, row, now) for row in rows)]
+    _aligned(columns, [max(map(len, cells)) for cells in zip(*lines, strict=True)], lines, width, out)
+
+
+def _aligned(
+    columns: Sequence[Column], widths: Sequence[int], lines: Iterable[Sequence[str]], width: int, out: TextIO
+) -> None:
+    for cells in lines:
         fields = [
             cell.rjust(wide) if column.right else cell.ljust(wide)
             for cell, wide, column in zip(cells, widths, columns, strict=True)

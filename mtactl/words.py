@@ -1,5 +1,6 @@
 """Values -> words: ages, moments, sizes, and the aligned pairs of a card. Everything remote is made safe here."""
 
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -38,6 +39,13 @@ def size(octets: int) -> str:
             return f"{octets_f:.0f}{unit}"
         octets = int(octets_f)
     return str(octets)
+
+
+def sparkline(counts: Sequence[int]) -> str:
+    """A character for each: a blank for nothing, and eight heights up to the most. "#" where there are no blocks."""
+    blocks = " ▁▂▃▄▅▆▇█" if "utf" in (sys.stdout.encoding or "").lower() else " ........#"
+    most = max(counts, default=0)
+    return "".join(blocks[-(-count * 8 // most)] if count else " " for count in counts)
 
 
 def plain(value: object) -> str:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from mtad.mail.classify import classify
 from mtad.mail.envelope import Attempt, Clock, Message, Peer, Recipient, State
-from mtad.mail.event import DERIVED, Event, Reader
+from mtad.mail.event import DERIVED, READER_MAX, Event, Reader
 from mtad.mail.reply import Reply
 from mtad.mail.text import clean
 
@@ -37,9 +37,9 @@ class Events:
         self._unkept: deque[Event] = deque(maxlen=_UNKEPT_MAX)
 
     @contextmanager
-    def reader(self) -> Iterator[Reader]:
+    def reader(self, room: int = READER_MAX) -> Iterator[Reader]:
         """Read along: gets every event from now on, as far as there is room."""
-        reader = Reader()
+        reader = Reader(room)
         self._readers.append(reader)
         try:
             yield reader

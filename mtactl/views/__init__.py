@@ -25,6 +25,9 @@ _MODULES = {
     "trace": "history",
     "log": "history",
     "incident": "history",
+    "top": "watch",
+    "metrics": "watch",
+    "alerts": "watch",
 }
 
 
@@ -35,6 +38,7 @@ class View:
     columns: tuple[Column, ...] = ()
     card: Callable[[Row, float], Iterator[str]] | None = None  # the lines of one row, now
     lines: Callable[[Iterable[Row], float, int], Iterator[str]] | None = None  # of all rows as they come; now, width
+    screen: Callable[[Row, float, int], Iterator[str]] | None = None  # of a row that takes the place of the one before
     past: str = ""  # of a verb that counts: "3 recipients held"
     others: "tuple[tuple[str, View], ...]" = ()  # when the first row has this member, all are shown so
 
@@ -47,5 +51,7 @@ def view(operation: str) -> View:
     group = operation.partition(".")[0]
     if group not in _MODULES:
         return PLAIN
+    if operation == "queue.watch":
+        group = "top"
     views: Mapping[str, View] = import_module(f"mtactl.views.{_MODULES[group]}").VIEWS
     return views.get(operation, PLAIN)

@@ -50,8 +50,14 @@ def _trace(rows: Iterable[Row], now: float, width: int) -> Iterator[str]:
 
 
 def _when(row: Row, now: float) -> str:
-    at = row["details"].get("next") if row["event"] == "now" else None
-    return "" if at is None else f"; next try {moment(at)} (in {age(at - now)}), tried {row['details']['tries']}x"
+    if row["event"] != "now":
+        return ""
+    details, said = row["details"], ""
+    if details.get("shut_until"):
+        said = f" (until {moment(details['shut_until'])})"
+    if details.get("next") is not None:
+        said += f"; next try {moment(details['next'])} (in {age(details['next'] - now)}), tried {details['tries']}x"
+    return said
 
 
 def _log(rows: Iterable[Row], now: float, width: int) -> Iterator[str]:

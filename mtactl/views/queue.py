@@ -3,11 +3,11 @@
 import io
 import textwrap
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from mtactl.table import Column, table
 from mtactl.views import View
-from mtactl.words import Row, age, facts, moment, pairs, size
+from mtactl.words import Row, age, facts, moment, pairs, size, sparkline
 from mtad.mail.text import clean
 
 ADVICE_WIDTH = 80
@@ -93,8 +93,14 @@ def _attempt(attempt: Row) -> str:
 def _stats(row: Row, now: float) -> Iterator[str]:
     """The counts, then the groups as a table: the oldest open one, and for an error what to do."""
     yield from pairs(
-        [pair for name, value in row.items() if name not in ("by", "groups") for pair in facts(name, value, now)]
+        [
+            pair
+            for name, value in row.items()
+            if name not in ("by", "groups", "last_day")
+            for pair in facts(name, value, now)
+        ]
     )
+    yield from _last_day(row.get("last_day", ()))
     if not row["by"]:
         return
     yield ""
@@ -114,6 +120,17 @@ def _stats(row: Row, now: float) -> Iterator[str]:
         yield ""
         for group in row["groups"]:
             yield from textwrap.wrap(f"{group['error']}: {group['advice']}", ADVICE_WIDTH, subsequent_indent="  ")
+
+
+def _last_day(counted: Sequence[Row]) -> Iterator[str]:
+    """A line for each name: half an hour a character, as high as there was much, against the most of it."""
+    if not any(one["total"] for one in counted):
+        return
+    yield ""
+    yield "last 24 hours:"
+    width = max(len(str(one["total"])) for one in counted)
+    for one in counted:
+        yield f"  {one['name']:<9}  {one['total']:>{width}}  {sparkline(one['half_hours'])}".rstrip()
 
 
 def _action(action: Row) -> str:

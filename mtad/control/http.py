@@ -5,15 +5,13 @@ import contextlib
 import hmac
 import os
 import socket
-from collections.abc import Mapping
 
-from mtad import __version__
 from mtad.config import Address
-from mtad.config.certificate import expires_at
 from mtad.control.admin import Admin
 from mtad.control.handlers import HANDLERS
 from mtad.control.httpwire import HEAD_MAX_BYTES, Refused, Reply, Request, json_body, parse, read_head
-from mtad.queue.store import Stats, StoreError
+from mtad.control.metrics import certificates_end_at, exposition, gauges, queue_gauges
+from mtad.queue.store import StoreError
 
 CONNECTIONS_MAX = 100
 DEADLINE_S = 10.0  # for a request and its answer, and again for sending it
@@ -21,34 +19,6 @@ STORE_S = 2.0
 LINGER_S = 1.0  # closing on unread octets would reset the connection, and the reply with it (RFC 9112 9.6)
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 CROWDED = Refused(503, "too many connections at this moment").reply
-
-
-def exposition(counters: Mapping[str, int], gauges: Mapping[str, float]) -> str:
-    """Prometheus text format 0.0.4. Keys are whole sample names, labels included: `name{label="value"}`. Pure."""
-    lines, last = [], ""
-    for kind, samples in (("counter", counters), ("gauge", gauges)):
-        for family, key in sorted((key.partition("{")[0], key) for key in samples):
-            if family != last:
-                lines.append(f"# TYPE {family} {kind}\n")
-            lines.append(f"{key} {samples[key]}\n")
-            last = family
-    return "".join(lines)
-
-
-def sample(family: str, label: str, value: str) -> str:
-    """The name of a sample with a label."""
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'{family}{{{label}="{escaped}"}}'
-
-
-def queue_gauges(stats: Stats, now: float) -> dict[str, float]:
-    states = ("active", "ready", "deferred", "held", "trashed")
-    return {
-        **{sample("mtad_queue_recipients", "state", state): getattr(stats, state) for state in states},
-        "mtad_queue_messages": stats.messages,
-        "mtad_queue_bytes": stats.size_bytes,
-        "mtad_queue_oldest_seconds": 0 if stats.oldest_at is None else max(now - stats.oldest_at, 0),
-    }
 
 
 class HttpServer:
@@ -70,9 +40,7 @@ class HttpServer:
         token = admin.config.access.admin_token.encode()
         if token or admin.config.listen.http == self._address:
             self._token = token
-        tls = admin.config.tls
-        ends = [expires_at(path) for path in (tls.cert, *(one.cert for one in tls.certificates)) if path]
-        self._certificate_ends_at = min((end for end in ends if end is not None), default=None)  # the first to end
+        self._certificate_ends_at = certificates_end_at(admin)
 
     async def start(self) -> None:
         """Bind and listen. OSError names the address."""
@@ -179,20 +147,11 @@ class HttpServer:
     async def _metrics(self) -> str:
         """The counters come in any case: they matter most when the queue is in trouble (mtad_store_up is 0 then)."""
         now = self._admin.clock()
-        gauges = {
-            sample("mtad_build_info", "version", __version__): 1,
-            "mtad_start_time_seconds": self._started_at,
-            "mtad_store_up": 0,
-        }
-        if self._certificate_ends_at is not None:
-            gauges["mtad_tls_cert_expiry_timestamp_seconds"] = self._certificate_ends_at
-        with contextlib.suppress(OSError):
-            disk = os.statvfs(self._admin.config.paths.data)
-            gauges["mtad_disk_free_bytes"] = disk.f_bavail * disk.f_frsize
+        found = {**gauges(self._admin, self._certificate_ends_at), "mtad_store_up": 0}
         with contextlib.suppress(StoreError, TimeoutError):
             async with asyncio.timeout(STORE_S):
-                gauges |= {**queue_gauges(await self._admin.store.stats(now), now), "mtad_store_up": 1}
-        return exposition(self._admin.events.counters.copy(), gauges)
+                found |= {**queue_gauges(await self._admin.store.stats(now), now), "mtad_store_up": 1}
+        return exposition(self._admin.events.counters.copy(), found)
 
 
 def _shown(host: str, port: int) -> str:

@@ -29,8 +29,9 @@ from tls_certificates import make
 
 from mtad import __version__
 from mtad.config import Access, Address, Listen, Tls
-from mtad.control.http import CONNECTIONS_MAX, HttpServer, exposition, sample
+from mtad.control.http import CONNECTIONS_MAX, HttpServer
 from mtad.control.httpwire import HEAD_MAX_BYTES, Refused, Request, parse, read_head
+from mtad.control.metrics import exposition, sample
 from mtad.mail.reply import Reply
 
 TOKEN = "correct-horse-battery"

@@ -23,6 +23,7 @@ from mtad.control.handlers import (
     tls,
     users,
     verbs,
+    watch,
 )
 
 _MODULES = (
@@ -45,6 +46,7 @@ _MODULES = (
     tls,
     users,
     verbs,
+    watch,
 )
 
 HANDLERS: Mapping[str, Handler] = {name: handler for module in _MODULES for name, handler in module.HANDLERS.items()}

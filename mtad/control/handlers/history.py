@@ -12,6 +12,7 @@ from mtad.control.handlers import queue
 from mtad.control.handlers.timeline import standing, timeline
 from mtad.mail.envelope import State
 from mtad.mail.event import KINDS, Event, Wanted
+from mtad.outbound.sites import Site
 from mtad.queue.history import Sought
 from mtad.queue.store import Row as QueueRow
 from mtad.queue.store import Selector
@@ -134,7 +135,13 @@ async def _life(admin: Admin, message_id: str) -> tuple[Sequence[Row], bool]:
 
 async def _standing(admin: Admin, message_id: str) -> Sequence[Row]:
     found = await _message(admin, message_id)
-    return list(standing(found[0].message, [row.recipient for row in found], admin.clock())) if found else ()
+    now = admin.clock()
+
+    def shut(domain: str, user: str) -> tuple[str, float]:
+        closed = admin.sites.closed(admin.sites.find(domain) or Site(domain), domain, user, now)
+        return (closed.reply.text, closed.until) if closed is not None else ("", 0.0)
+
+    return list(standing(found[0].message, [row.recipient for row in found], now, shut)) if found else ()
 
 
 async def _followed(admin: Admin, message_id: str, told: Sequence[Row]) -> AsyncGenerator[Row, None]:

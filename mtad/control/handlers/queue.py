@@ -248,6 +248,7 @@ async def queue_stats(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
         ],
         "by": by or "",
         "groups": [rows.group(by, one) for one in groups if by],
+        "last_day": rows.last_day(await admin.store.tallies(admin.clock() - rows.DAY_S), admin.clock()),
     }
 
 

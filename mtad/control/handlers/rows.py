@@ -8,12 +8,14 @@ from mtad.mail.errorclass import CLASSES
 from mtad.mail.reply import Reply
 from mtad.queue import store as queue
 from mtad.queue.audit import Action
+from mtad.queue.history import TALLIED, Tally
 
 # Postfix's name of the queue for each display word; what it does not know keeps the word. Most alive first.
 _QUEUE_NAMES = {"active": "active", "ready": "incoming", "deferred": "deferred", "held": "hold"}
 _ORDER = ("active", "ready", "deferred", "held", "trashed", "failed", "done")
 _ATTEMPTS_MAX = 1000
 _TEXT_MAX = 1000
+DAY_S, PERIOD_S, PERIODS = 86400, 1800, 48
 _STAGES = {"mail": "MAIL FROM", "rcpt": "RCPT TO", "data": "DATA", "final": "end of DATA", "ehlo": "EHLO"}
 
 
@@ -156,6 +158,20 @@ def group(by: str, one: queue.Group) -> Row:
         "oldest": None if one.oldest_at is None else int(one.oldest_at),
         **({"advice": CLASSES[one.key].operator if one.key in CLASSES else ""} if by == "error" else {}),
     }
+
+
+def last_day(tallies: Sequence[Tally], now: float) -> list[Row]:
+    """How much there was in each half hour of the last day, the current one last."""
+    first = int(now) // PERIOD_S - PERIODS + 1
+    found = []
+    for name in TALLIED[:4]:
+        counted = [0] * PERIODS
+        for tally in tallies:
+            index = tally.at // PERIOD_S - first
+            if 0 <= index < PERIODS:
+                counted[index] += getattr(tally, name)
+        found.append({"name": name, "total": sum(counted), "half_hours": counted})
+    return found
 
 
 def counts(stats: queue.Stats) -> Row:

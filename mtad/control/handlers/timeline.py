@@ -1,6 +1,6 @@
 """Rows of the store -> the timeline of a message, one row for each thing that happened. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from mtad.control.admin import Row
@@ -33,11 +33,13 @@ def timeline(
     return rows
 
 
-def standing(message: Message, recipients: Sequence[Recipient], now: float) -> Iterator[Row]:
-    """How it stands with each recipient."""
+def standing(
+    message: Message, recipients: Sequence[Recipient], now: float, shut: Callable[[str, str], tuple[str, float]]
+) -> Iterator[Row]:
+    """How it stands with each recipient. `shut`: why mail of a user for a domain is not tried now, and until when."""
     for recipient in recipients:
         if recipient.domain or recipient.state is not State.DONE:  # an alias that was expanded is no mailbox
-            yield _standing(message, recipient, now)
+            yield _standing(message, recipient, now, shut)
 
 
 def _row(message: Message, at: float, event: str, text: str, recipient: Recipient | None = None, **details: Any) -> Row:
@@ -110,12 +112,15 @@ def _held(message: Message, actions: Sequence[Action]) -> Iterator[Row]:
 
 def _try(message: Message, attempt: Attempt, recipient: Recipient) -> Row:
     reply = attempt.reply
-    relay = attempt.relay or "no host"
+    relay = (
+        f"{attempt.relay}{f' over {attempt.tls}' if attempt.tls else ''} said"
+        if attempt.relay
+        else "no host was tried:"
+    )
     said = reason(Reply(reply.code, reply.status, reply.text, "", reply.stage, reply.cause))
-    tls = f" over {attempt.tls}" if attempt.tls else ""
     kind = f", {attempt.error}" if attempt.error else ""
     cause = f", {reply.cause}" if reply.cause and reply.cause not in said else ""
-    text = f"{recipient.address}: {relay}{tls} said {said} after {attempt.took_s:.2f}s{kind}{cause}"
+    text = f"{recipient.address}: {relay} {said} after {attempt.took_s:.2f}s{kind}{cause}"
     return _row(
         message, attempt.started_at, "try", text, recipient,
         relay=attempt.relay, host=reply.host, tls=attempt.tls, code=reply.code, status=reply.status, reply=reply.text,
@@ -151,18 +156,21 @@ def _report(message: Message, report: Report) -> Row:
     )  # fmt: skip
 
 
-def _standing(message: Message, recipient: Recipient, now: float) -> Row:
+def _standing(message: Message, recipient: Recipient, now: float, shut: Callable[[str, str], tuple[str, float]]) -> Row:
     state = word(recipient, now)
     said = reason(recipient.last)
     what = {"done": "delivered", "failed": "failed", "ready": "due now", "active": "being delivered just now"}
     text = f"{recipient.address}: {what.get(state, state)}"
     if said and state != "done":
         text += f", {said}"
+    why, until = shut(recipient.domain, message.peer.user) if state in {"ready", "deferred"} else ("", 0.0)
+    if why:
+        text += f"; not tried now: {why}"
     advice = ""
     if recipient.error in CLASSES and state != "done":
         advice = CLASSES[recipient.error].operator
     return _row(
         message, now, "now", text, recipient,
         state=state, tries=recipient.tries, next=int(recipient.next_at) if state == "deferred" else None,
-        error=recipient.error, advice=advice,
+        error=recipient.error, advice=advice, shut=why, shut_until=int(until) or None,
     )  # fmt: skip

@@ -302,6 +302,30 @@ OPERATIONS: tuple[Operation, ...] = (
         ("mtactl queue hold-rule remove 17",),
     ),
     Operation(
+        "queue.watch",
+        "Watch mail come, change and go",
+        (*SELECTOR, Param("interval", "duration", "How often to look: 5s; 2s without it.")),
+        (
+            ("at", "float"),
+            ("change", "string"),
+            ("id", "string"),
+            ("state", "string"),
+            ("before", "string"),
+            ("sender", "string"),
+            ("address", "string"),
+            ("tries", "int"),
+            ("next_attempt", "int"),
+            ("delay_reason", "string"),
+        ),
+        Access.OPERATOR,
+        help="Prints the selected recipients, at most 500, and then a line for each that comes, changes its state, is"
+        " tried, or is not selected any more, until it is interrupted. A recipient that comes and goes between two"
+        " looks is not seen: `mtactl log --follow` has every try.",
+        examples=("mtactl queue watch --domain example.com", "mtactl queue watch --user alice@example.test --json"),
+        stream=True,
+        live=True,
+    ),
+    Operation(
         "queue.stats",
         "The queue in numbers",
         (Param("by", "choice", "Also count by what they have in common.", choices=values.GROUPS),),
@@ -319,6 +343,7 @@ OPERATIONS: tuple[Operation, ...] = (
             ("domains", "[]object"),
             ("by", "string"),
             ("groups", "[]object"),
+            ("last_day", "[]object"),
         ),
         access=Access.OPERATOR,
         offline="read",
