@@ -307,3 +307,24 @@ print(links[3].recv(1000).decode())
     done = subprocess.run(command, capture_output=True, timeout=30, check=True)
     assert b"io.mtad.Busy" in done.stdout
     assert alive(daemon)
+
+
+def test_what_is_followed_comes_at_once_and_ends_with_the_daemon(short_dir: Path) -> None:
+    asked = {"method": "io.mtad.Log", "parameters": {"follow": True, "kind": ["warning"]}, "more": True}
+    with Daemon(short_dir) as daemon:
+        warned = daemon.bench.admin.events.warned
+        warned("of the past")
+        with socket.socket(socket.AF_UNIX) as link:
+            link.settimeout(30)
+            link.connect(daemon.path)
+            link.sendall(json.dumps(asked).encode() + b"\0")
+            first = json.loads(link.recv(65536).rstrip(b"\0"))
+            assert (first["parameters"]["text"], first["continues"]) == ("warning: of the past", True)
+            daemon.loop.call_soon_threadsafe(warned, "of now")
+            assert json.loads(link.recv(65536).rstrip(b"\0"))["parameters"]["text"] == "warning: of now"
+            daemon.loop.call_soon_threadsafe(daemon._stopping.set)
+            assert link.recv(65536) == b""
+
+
+def test_what_is_followed_needs_more(daemon: Daemon) -> None:
+    assert varlink(daemon.path, "io.mtad.Log") == [{"error": "org.varlink.service.ExpectedMore", "parameters": {}}]

@@ -138,7 +138,8 @@ async def _standing(admin: Admin, message_id: str) -> Sequence[Row]:
     now = admin.clock()
 
     def shut(domain: str, user: str) -> tuple[str, float]:
-        closed = admin.sites.closed(admin.sites.find(domain) or Site(domain), domain, user, now)
+        site = admin.sites.of(domain) if admin.sites.known(domain) else Site(domain)
+        closed = admin.sites.closed(site, domain, user, now)
         return (closed.reply.text, closed.until) if closed is not None else ("", 0.0)
 
     return list(standing(found[0].message, [row.recipient for row in found], now, shut)) if found else ()

@@ -103,8 +103,7 @@ def _errors(counters: Mapping[str, int]) -> Counter[str]:
 
 def _site(admin: Admin, event: Event) -> str:
     domain = event.to[0].rpartition("@")[2].lower() if event.to else ""
-    site = admin.sites.find(domain) if domain else None
-    return site.name if site is not None else domain
+    return admin.sites.of(domain).name if domain and admin.sites.known(domain) else domain
 
 
 async def queue_watch(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
