@@ -66,7 +66,12 @@ class Maildrop:
         """Take in what lies there, oldest name first. How many mails became ours. Raises nothing but bugs."""
         async with self._lock:
             accepted = 0
-            for name in self._names():
+            try:
+                names = self._names()
+            except OSError as error:  # no descriptor left, say: it is looked at again soon
+                self._inbound.host.events.store_trouble(f"{self._path}: {error.strerror}")
+                return 0
+            for name in names:
                 try:
                     accepted += await asyncio.shield(self._take(name))
                 except BadFile as bad:
@@ -79,7 +84,8 @@ class Maildrop:
                 except OSError as error:
                     self._inbound.host.events.maildrop_bad(name, f"stays: {error.strerror}")
             if accepted:
-                sync_directory(self._path)
+                with suppress(OSError):  # a file that comes back after a crash is known by its mail
+                    sync_directory(self._path)
             return accepted
 
     def _names(self) -> list[str]:

@@ -210,7 +210,7 @@ class Connection(asyncio.BufferedProtocol):
                 self.transport.write(stuffer.finish() if stuffer else chunk)
                 self.dialogue.sent()
                 self._extend()
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001  (whatever it was, nobody sends on: the owner must not wait for it)
             self.abort(LOCAL_ERROR.because(f"{path}: {error}"))
         finally:
             self._sender = None
