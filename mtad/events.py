@@ -226,6 +226,11 @@ class Events:
             to = (recipient.address,)
             self._pass_on(Event(self._clock(), result, line, message.id, message.sender, to, peer.ip, peer.user))
 
+    def quarantined(self, message_id: str, why: str) -> None:
+        """The store does not have the octets that were accepted."""
+        self._count("mtad_quarantined_total")
+        self._tell("error", f"error: {message_id}: held: {clean(why)}", message=message_id)
+
     def expired(self, message: Message, recipient: Recipient) -> None:
         """Given up after the last try: it was too old."""
         self._count("mtad_expired_total")

@@ -20,6 +20,7 @@ _MODULES = {
     "suspend": "site",
     "suppress": "suppress",
     "config": "daemon",
+    "check": "check",
     "explain": "explain",
     "audit": "audit",
     "trace": "history",

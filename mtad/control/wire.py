@@ -17,6 +17,7 @@ REPLY_MAX_BYTES = 1 << 24  # a message with a thousand recipients is one row
 # What can go wrong, and what mtactl exits with (sysexits.h; 1 = nothing matched, or a check found a problem).
 ERRORS: Mapping[str, int] = {
     "NothingMatched": 1,
+    "Unsound": 1,
     "NotFound": 1,
     "ProblemFound": 1,
     "Usage": 64,

@@ -13,13 +13,15 @@ from mtad.config import Config
 from mtad.events import Events
 from mtad.mail.classify import hard
 from mtad.mail.envelope import Attempt, Clock, Job, Message, Recipient, State
-from mtad.mail.reply import LOCAL_ERROR
+from mtad.mail.reply import LOCAL_ERROR, Reply
 from mtad.outbound import bounce
 from mtad.outbound.delivery import Tried
 from mtad.outbound.reporter import Reporter
 from mtad.outbound.sites import Closed, Sites
 from mtad.queue import retry
 from mtad.queue.store import Settlement, Store, StoreError
+
+DAMAGED = Reply(451, "4.3.0", "The stored message is damaged, and was not sent: it is held")
 
 _NO_REPORTS = bounce.Reports()
 
@@ -69,6 +71,14 @@ class Outcomes:
         ]
         tried = Tried([Attempt(before.n, now, 0.0, closed.reply) for before in job.recipients])
         await self._settle(job, tried, after, now, ())
+
+    async def quarantine(self, job: Job, why: str) -> None:
+        """The message is not what was accepted: it is held, for an operator to look at, and never sent."""
+        now, reply = self._clock(), DAMAGED.because(why)
+        after = [replace(before, state=State.HELD, last=reply) for before in job.recipients]
+        attempts = [Attempt(before.n, now, 0.0, reply) for before in job.recipients]
+        if await self._record(job, Tried(attempts), after, _NO_REPORTS, ()):
+            self._events.quarantined(job.message.id, why)
 
     async def _settle(
         self, job: Job, tried: Tried, after: list[Recipient], now: float, attempts: Sequence[Attempt]

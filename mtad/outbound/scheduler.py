@@ -31,7 +31,7 @@ from mtad.outbound.security import Security
 from mtad.outbound.sites import Closed, Sites
 from mtad.outbound.transport import TlsSeen, Transport
 from mtad.queue.retry import JITTER
-from mtad.queue.store import Store, StoreError
+from mtad.queue.store import Damaged, Store, StoreError
 from mtad.tls.contexts import Mode, client_context
 
 LEASE_S = 300.0
@@ -326,10 +326,13 @@ class Scheduler:
         try:
             replies: list[Reply] = []
             later: _Later | None = None
+            damaged: Damaged | None = None
             try:
                 tried = await self._attempt(running)
                 running.tried = True
                 replies = [attempt.reply for attempt in tried.attempts if attempt.n in running.asked]
+            except Damaged as why:
+                damaged = why
             except _Later as why:
                 later = why
                 waits = running.task is None
@@ -337,7 +340,9 @@ class Scheduler:
                 # The way to the destination is free; what follows is between us and the store.
                 if not waits:
                     self._lanes.left(running, replies)
-            if later is None:
+            if damaged is not None:
+                await self._outcomes.quarantine(running.job, str(damaged))
+            elif later is None:
                 await self._outcomes.record(running.job, tried)
             elif later.closed is not None:
                 await self._put_off(running, later.closed)
@@ -352,7 +357,7 @@ class Scheduler:
                 self._wakeup.set()
 
     async def _attempt(self, running: Running) -> Tried:
-        """Raises _Later."""
+        """Raises _Later and Damaged."""
         started_at = self._clock()
         stopped = self._stopped(running.job) if self._suppressions else {}
         if len(stopped) == len(running.job.recipients):
@@ -367,11 +372,11 @@ class Scheduler:
                 for one in running.job.recipients
             ]
             return Tried(attempts, tried.handed)
+        except (Damaged, _Later):
+            raise
         except StoreError as error:
             self._events.store_trouble(str(error))
             reply = LOCAL_ERROR.because(str(error))
-        except _Later:
-            raise
         except Exception as error:  # noqa: BLE001  (unknown failure is temporary)
             self._events.internal_error("delivery", error)
             reply = LOCAL_ERROR.because(repr(error))

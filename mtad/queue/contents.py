@@ -7,6 +7,31 @@ from mtad.mail.envelope import Content
 CONTENTS_MAX_BYTES = 32 * 1024 * 1024
 
 
+SOUND_S = 600.0
+"""A body file is read through before it is sent, but not again so soon after it was written or read through."""
+
+_SOUND_MAX = 10_000
+
+
+class Sound:
+    """Which body files were whole, and when. `now` is of a clock that only goes forward."""
+
+    def __init__(self) -> None:
+        self._at: OrderedDict[str, float] = OrderedDict()
+
+    def note(self, message_id: str, now: float) -> None:
+        self._at[message_id] = now
+        self._at.move_to_end(message_id)
+        if len(self._at) > _SOUND_MAX:
+            self._at.popitem(last=False)
+
+    def known(self, message_id: str, now: float) -> bool:
+        return now < self._at.get(message_id, -SOUND_S) + SOUND_S
+
+    def drop(self, message_id: str) -> None:
+        self._at.pop(message_id, None)
+
+
 class Contents:
     """Least recently used go first. Only bodies in memory are kept; a file is as near as its path."""
 

@@ -88,13 +88,36 @@ def open_reading(paths: Paths) -> sqlite3.Connection:
     return _open(paths, f"file:{_quoted(paths.database)}?mode=ro", write=False)
 
 
+def open_copy(path: str) -> sqlite3.Connection:
+    """Open a database that nobody writes to, to look at it. StoreError when it is none of ours or of another schema."""
+    try:
+        with open(path, "rb"):
+            pass
+        connection = sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True, isolation_level=None)
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}") from None
+    try:
+        _check_owner(connection, path)
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+    except sqlite3.Error as error:
+        connection.close()
+        raise StoreError(f"cannot use {path}: {store_error(error)}") from None
+    except StoreError:
+        connection.close()
+        raise
+    if version != max(migrations()):
+        connection.close()
+        raise StoreError(f"{path} is of another mtad (schema {version} in place of {max(migrations())})")
+    return connection
+
+
 def _open(paths: Paths, uri: str, *, write: bool) -> sqlite3.Connection:
     connection: sqlite3.Connection | None = None
     try:
         connection = sqlite3.connect(
             uri, uri=True, isolation_level=None, check_same_thread=False, cached_statements=512, timeout=5.0
         )
-        _check_owner(connection, paths)
+        _check_owner(connection, paths.database)
         if write:
             connection.execute("PRAGMA page_size = 8192")  # of a new file; three small mails to a page
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # this connection and no other, by any tool
@@ -123,11 +146,11 @@ def _open(paths: Paths, uri: str, *, write: bool) -> sqlite3.Connection:
     return connection
 
 
-def _check_owner(connection: sqlite3.Connection, paths: Paths) -> None:
+def _check_owner(connection: sqlite3.Connection, path: str) -> None:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if application != APPLICATION_ID and tables:
-        raise StoreError(f"{paths.database} is not a queue of mtad")
+        raise StoreError(f"{path} is not a queue of mtad")
 
 
 def _migrate(connection: sqlite3.Connection, paths: Paths, *, write: bool) -> None:

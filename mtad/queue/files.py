@@ -4,6 +4,7 @@ A file gets its name only when it is complete and on stable storage, and it is n
 refers to it comes later, so a crash between the two leaves an orphan for the sweep and never a row without octets.
 """
 
+import hashlib
 import os
 from collections.abc import Sequence, Set
 from contextlib import suppress
@@ -71,6 +72,14 @@ def sync_directory(path: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def digest(path: str, head: bytes) -> bytes:
+    """SHA-256 over the octets of a file and then the head, as in Message.digest. Blocking."""
+    with open(path, "rb", buffering=0) as file:
+        found = hashlib.file_digest(file, "sha256")
+    found.update(head)
+    return found.digest()
 
 
 def delete(spool: str, message_ids: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import sqlite3
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from mtad.mail.event import Event, Wanted
 from mtad.queue import database, files, keys
 from mtad.queue.audit import Action, Changed, Entry, HoldRule, Looked
 from mtad.queue.blocks import BlockRows
-from mtad.queue.contents import Contents
+from mtad.queue.contents import Contents, Sound
 from mtad.queue.cycle import Cycle, Lease, LeaseOld, Settled
 from mtad.queue.history import Report, Sent, Sought, Tally
 from mtad.queue.historyrows import Asked as HistoryAsked
@@ -33,6 +34,7 @@ from mtad.queue.store import (
     Bundle,
     BundleBy,
     Change,
+    Damaged,
     Group,
     GroupBy,
     Listed,
@@ -100,6 +102,7 @@ class SqliteStore:
         self._spool = paths.spool
         self._lock = lock
         self._contents = Contents()
+        self._sound = Sound()
         self._unnamed: frozenset[str] = frozenset()  # old files without a row, when the last sweep looked
         self._connection = connection
         self._writer = Writer(connection, checkpoints=write)
@@ -253,6 +256,7 @@ class SqliteStore:
                 self._remember(new)
         if settled.closed:
             self._contents.drop(settlement.job.message.id)
+            self._sound.drop(settlement.job.message.id)
         return settled.file
 
     async def content(self, message_id: str) -> Content:
@@ -261,20 +265,30 @@ class SqliteStore:
             return kept
         found = await self._writer.do(self._body, message_id)
         if found is None:
-            raise StoreError(f"message {message_id} has no body")
+            raise Damaged(f"message {message_id} has no body")
         head, data, size_bytes, digest = found
         if data is None:
-            path = f"{self._spool}/{message_id}"
-            try:
-                have = os.stat(path, follow_symlinks=False).st_size
-            except OSError as error:
-                raise StoreError(f"the body of message {message_id} cannot be read: {error.strerror}") from None
-            if have != size_bytes - len(head):
-                raise StoreError(f"the body of message {message_id} is damaged: {have} octets in {path}")
-            return Content(head, path)
-        if len(head) + len(data) != size_bytes or (digest and _digest(head, data) != digest):
-            raise StoreError(f"the body of message {message_id} is damaged")
+            return Content(head, await self._sound_file(message_id, head, size_bytes, digest))
+        if len(head) + len(data) != size_bytes or (digest and digest_of(head, data) != digest):
+            raise Damaged(f"the body of message {message_id} is damaged")
         return Content(head, data)
+
+    async def _sound_file(self, message_id: str, head: bytes, size_bytes: int, digest: bytes) -> str:
+        """The path of a body file that is what it was when it was accepted."""
+        path, now = f"{self._spool}/{message_id}", time.monotonic()
+        try:
+            have = os.stat(path, follow_symlinks=False).st_size
+            if have != size_bytes - len(head):
+                raise Damaged(f"the body of message {message_id} is damaged: {have} octets in {path}")
+            if digest and not self._sound.known(message_id, now):
+                if await asyncio.to_thread(files.digest, path, head) != digest:
+                    raise Damaged(f"the body of message {message_id} is damaged: {path} was changed")
+                self._sound.note(message_id, now)
+        except FileNotFoundError:
+            raise Damaged(f"the body of message {message_id} is gone: there is no {path}") from None
+        except OSError as error:
+            raise StoreError(f"the body of message {message_id} cannot be read: {error.strerror}") from None
+        return path
 
     async def select(self, what: Selector, now: float, after: str = "", limit: int = 1000) -> Sequence[Row]:
         return await self._writer.do(self._select, Select(what, now, after, limit))
@@ -509,6 +523,8 @@ class SqliteStore:
             raise StoreError(f"the body of message {new.message.id} lies in a wrong place")
 
     def _remember(self, new: NewMessage) -> None:
+        if isinstance(new.body, str):
+            self._sound.note(new.message.id, time.monotonic())
         self._contents.put(new.message.id, Content(new.head, new.body))
 
     def _copy_database(self, where: tuple[str, str]) -> None:
@@ -542,7 +558,8 @@ def _size(new: NewMessage) -> int:
     return len(new.head) + (0 if isinstance(new.body, str) else len(new.body))
 
 
-def _digest(head: bytes, body: bytes) -> bytes:
+def digest_of(head: bytes, body: bytes) -> bytes:
+    """As in Message.digest."""
     digest = hashlib.sha256(body)
     digest.update(head)
     return digest.digest()

@@ -23,6 +23,10 @@ class StoreError(Exception):
         self.full = full
 
 
+class Damaged(StoreError):  # noqa: N818  (the state it is in)
+    """The octets of a message are gone, or are not those that were accepted. Waiting does not mend them."""
+
+
 class StoreLocked(StoreError):  # noqa: N818  (the state it is in)
     """Somebody else owns the data; the text says who."""
 
@@ -303,7 +307,8 @@ class Store(Protocol):
         A recipient that an operator changed while it was leased: a final outcome wins, else the operator does."""
 
     async def content(self, message_id: str) -> Content:
-        """The octets of an open message. StoreError when they are missing or damaged."""
+        """The octets of an open message, and exactly those that were accepted: Damaged when they are missing or
+        changed, StoreError when they cannot be read now."""
 
     async def select(self, what: Selector, now: float, after: str = "", limit: int = 1000) -> Sequence[Row]:
         """Selected recipients ordered by id, at most `limit`, those after recipient id `after`.

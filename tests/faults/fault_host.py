@@ -35,6 +35,7 @@ class Host:
         self.lives = 0
         self.started: list[float] = []  # how long each start took, until it answered
         self.logs = root / "log"
+        self._adopted = False
         self._nursery: asyncio.subprocess.Process | None = None
         self._pid = 0
         self._ended: asyncio.Task[int] | None = None
@@ -146,7 +147,7 @@ class Host:
             self.signal(signal.SIGCONT)
             self.signal(signal.SIGKILL)
             await self.ended()
-        if self._nursery is not None:
+        if self._nursery is not None and not self._adopted:
             assert self._nursery.stdin is not None
             self._nursery.stdin.close()
             await self._nursery.wait()
@@ -163,6 +164,19 @@ class Host:
     @property
     def log(self) -> str:
         return self.logs.read_text(errors="replace")
+
+    async def mtactl(self, *words: str) -> tuple[int, str]:
+        done = await asyncio.create_subprocess_exec(
+            str(BIN / "python"), "-m", "mtactl", "--root", str(self.root), *words, stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=REPOSITORY,
+            env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "MTA_CONFIG": str(self.config)},
+        )  # fmt: skip
+        output, _ = await done.communicate()
+        return done.returncode or 0, output.decode(errors="replace")
+
+    def adopt(self, other: "Host") -> None:
+        """Live in the other's nursery, which goes with the other."""
+        self._nursery, self._adopted = other._nursery, True
 
     async def call(self, method: str) -> dict[str, Any] | None:
         """What the control socket says, None where nobody answers."""

@@ -36,6 +36,7 @@ INDEX: Mapping[str, str] = {
     "config": "daemon",
     "backup": "backup",
     "audit": "audit",
+    "check": "check",
 }
 """The first word of a verb -> the module that has it, in the order of the help."""
 

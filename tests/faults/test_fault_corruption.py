@@ -1,0 +1,273 @@
+"""State that is not what was written: the daemon starts and delivers the rest, or refuses with one clear line."""
+
+import asyncio
+import json
+import os
+import random
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fault_host import Host
+from fault_ledger import Ledger
+from fault_load import Load
+from fault_sink import Sink
+
+SIZES = (300, 300_000)
+
+
+class House:
+    """A stopped daemon with a small and a large mail of each of two kinds in its queue, and what becomes of them."""
+
+    def __init__(self, root: Path, runner: asyncio.Runner) -> None:
+        self.root = root
+        self.runner = runner
+        self.first: Host | None = None
+        self.ledger = Ledger()
+        self.ids: list[str] = []  # in the order of the mails
+
+    async def fill(self) -> None:
+        rng = random.Random(1)
+        async with Sink(self.ledger, rng, later=0.0) as sink:
+            sink.hold = True
+            host = self.first = await Host(self.root, self.ledger, sink.port).up()
+            try:
+                for size in (*SIZES, *SIZES):
+                    mail, octets = self.ledger.new(("a@sink.test",), size)
+                    await Load(host, rng).smtp(mail, octets)
+                    assert mail.word == "yes", host.log
+                _, output = await host.mtactl("queue", "list", "--json")
+                self.ids = [json.loads(line)["queue_id"] for line in output.splitlines()]
+                assert len(self.ids) == 4
+            finally:
+                await host.stop()
+
+    def run(self, wait: Callable[[Host], object], *asked: str) -> tuple[bool, str, int]:
+        """(whether it started, its log, how many of the mails arrived) once `wait` is true. `asked` of mtactl then."""
+        return self.runner.run(self._run(wait, *asked))
+
+    async def _run(self, wait: Callable[[Host], object], *asked: str) -> tuple[bool, str, int]:
+        rng = random.Random(1)
+        async with Sink(self.ledger, rng, later=0.0) as sink:
+            host = Host(self.root, self.ledger, sink.port)
+            host.logs = self.root / "log.2"
+            host.adopt(self.first)
+            try:
+                await host.launch()
+                started = await host.ready()
+                for _ in range(400):
+                    if not started or wait(host):
+                        break
+                    await asyncio.sleep(0.05)
+                else:
+                    raise AssertionError(f"it never came to that\n{host.log}")
+                self.code, self.said = await host.mtactl(*asked) if asked else (0, "")
+                await host.stop()
+            finally:
+                await host.end()
+            return started, host.log, len(self.ledger.copies)
+
+    @property
+    def wal(self) -> Path:
+        return self.root / "data" / "mta.db-wal"
+
+    @property
+    def database(self) -> Path:
+        return self.root / "data" / "mta.db"
+
+
+@pytest.fixture(scope="module")
+def filled() -> Iterator[House]:
+    with asyncio.Runner() as runner:
+        house = House(Path(tempfile.mkdtemp(prefix="mtad-", dir="/tmp")) / "m", runner)
+        try:
+            runner.run(house.fill())
+            yield house
+        finally:
+            runner.run(house.first.end())
+            shutil.rmtree(house.root.parent, ignore_errors=True)
+
+
+@pytest.fixture
+def house(filled: House, short_dir: Path) -> House:
+    """A copy of it."""
+    shutil.copytree(filled.root, short_dir / "m", ignore=lambda _, names: [name for name in names if "sock" in name])
+    copied = House(short_dir / "m", filled.runner)
+    copied.ledger.mails = dict(filled.ledger.mails)
+    copied.ids, copied.first = filled.ids, filled.first
+    return copied
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def zero(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def flip(path: Path) -> None:
+    octets = bytearray(path.read_bytes())
+    octets[len(octets) // 2] ^= 1
+    path.write_bytes(octets)
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize("damage", [truncate, empty, zero, flip, remove])
+def test_a_large_body(house: House, damage: Callable[[Path], None]) -> None:
+    """The others go out; this one is held, and never sent changed."""
+    bad = house.ids[1]
+    damage(house.root / "data" / "queue" / bad)
+    started, log, arrived = house.run(
+        lambda host: len(house.ledger.copies) == 3 and " held: " in host.log,
+        "queue",
+        "list",
+        "--state",
+        "held",
+        "--json",
+    )
+    assert started
+    assert arrived == 3
+    assert not house.ledger.verdict().corrupt
+    assert "Traceback" not in log
+    assert log.count(f"error: {bad}: held: ") == 1  # no loop
+    (row,) = [json.loads(line) for line in house.said.splitlines()]
+    assert row["queue_id"] == bad
+    assert "damaged" in json.dumps(row)
+
+
+def test_a_small_body(house: House) -> None:
+    with sqlite3.connect(house.database) as database:
+        database.execute(
+            "UPDATE body SET data = CAST(replace(data, x'717569636b', x'736c6f7721') AS BLOB) WHERE data IS NOT NULL"
+        )
+    database.close()
+    started, log, arrived = house.run(lambda host: len(house.ledger.copies) == 2 and host.log.count(" held: ") == 2)
+    assert started
+    assert arrived == 2
+    assert not house.ledger.verdict().corrupt
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize("damage", [truncate, zero])
+def test_the_database(house: House, damage: Callable[[Path], None]) -> None:
+    """One line, and not a byte is written over what is left of it; or it starts, and the check says what is wrong."""
+    damage(house.database)
+    before = house.database.read_bytes()
+    started, log, _ = house.run(lambda host: True, "check")
+    assert house.code == 1
+    if not started:
+        assert len(log.splitlines()) == 1, log
+        assert log.startswith("mtad: cannot use ") or "is not a queue of mtad" in log
+        assert house.database.read_bytes() == before
+    assert "restore a backup" in house.said
+
+
+def test_a_database_of_the_future(house: House) -> None:
+    with sqlite3.connect(house.database) as database:
+        database.execute("PRAGMA user_version = 9999")
+    database.close()
+    started, log, _ = house.run(lambda host: True)
+    assert not started
+    assert len(log.splitlines()) == 1
+    assert "written by a newer mtad" in log
+
+
+@pytest.mark.parametrize("junk", [b"", b"\0" * 4096, b"junk" * 1000])
+def test_leftovers_beside_the_database(house: House, junk: bytes) -> None:
+    """SQLite takes what is whole in the log; what never was there is not missed."""
+    for name in ("mta.db-wal", "mta.db-shm", "mta.db-journal", ".lock"):
+        (house.root / "data" / name).write_bytes(junk)
+    started, log, arrived = house.run(lambda host: len(house.ledger.copies) == 4)
+    assert started
+    assert arrived == 4
+    assert "Traceback" not in log
+
+
+def test_what_is_beside_the_queue(house: House) -> None:
+    """Keys, aliases and maildrop files that are no such thing are told of, and mail goes on."""
+    data = house.root / "data"
+    (data / "dkim" / "example.test").mkdir(mode=0o700, parents=True)
+    (data / "dkim" / "example.test" / "s1.pem").write_bytes(b"\0" * 100)
+    (data / "dkim" / "example.test" / "state.json").write_bytes(b"{")
+    (house.root / "aliases").write_bytes(b"\xff\xfe: \0,,\nnobody")
+    (data / "maildrop" / "1.2.3.mail").write_bytes(b"MAIL FROM:<a")
+    (data / "queue" / "zzzzzzzzzzzz").write_bytes(b"nobody's")
+    started, log, arrived = house.run(lambda host: len(house.ledger.copies) == 4 and "1.2.3.mail" in host.log, "check")
+    assert started
+    assert arrived == 4
+    assert "Traceback" not in log
+    assert house.code == 1
+    for name in ("s1.pem", "state.json", "aliases", "1.2.3.mail"):
+        assert name in house.said, house.said
+
+
+@pytest.mark.parametrize("junk", [b"", b"\0\xff", b"hostname = ", b'hostname = "a.test"\nnonsense = 1\n'])
+def test_the_configuration(house: House, junk: bytes) -> None:
+    async def run() -> tuple[bool, str]:
+        async with Sink(house.ledger, random.Random(1)) as sink:
+            host = Host(house.root, house.ledger, sink.port)
+            host.logs = house.root / "log.2"
+            host.config.write_bytes(junk)
+            host.adopt(house.first)
+            try:
+                await host.launch()
+                return await host.ready(), host.log
+            finally:
+                await host.end()
+
+    started, log = house.runner.run(run())
+    assert not started
+    assert "Traceback" not in log
+    assert "mtad.toml" in log or "hostname" in log
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a file away")
+def test_what_belongs_to_somebody_else(house: House) -> None:
+    os.chown(house.root / "data" / "queue" / house.ids[1], 65534, 65534)
+    (house.root / "data" / "mta.db").chmod(0o644)
+    started, _, arrived = house.run(lambda host: len(house.ledger.copies) == 4, "check")
+    assert started
+    assert arrived == 4
+    assert "mta.db is open to others" in house.said
+
+
+def check(house: House, *words: str) -> tuple[int, str]:
+    """Of a stopped daemon."""
+    return house.runner.run(Host(house.root, house.ledger, 9).mtactl("check", *words))
+
+
+def test_a_check_of_what_is_well(house: House) -> None:
+    code, output = check(house)
+    assert code == 0, output
+    assert "good: 4 messages of the queue, 2 of them in files" in output
+
+
+def test_repair(house: House) -> None:
+    """Held, moved aside, closed: and then all is well."""
+    spool = house.root / "data" / "queue"
+    flip(spool / house.ids[3])
+    (spool / "3zzzzzzzzzzz").write_bytes(b"an orphan")
+    (spool / house.ids[1]).chmod(0o644)
+    code, output = check(house)
+    assert code == 1, output
+    for word in (f"error: message {house.ids[3]}", "3zzzzzzzzzzz belongs to no message", "is open to others"):
+        assert word in output, output
+    code, output = check(house, "--repair")
+    assert code == 0, output
+    assert (house.root / "data" / "lost+found" / "3zzzzzzzzzzz").read_bytes() == b"an orphan"
+    assert (spool / house.ids[1]).stat().st_mode & 0o777 == 0o600
+    assert (spool / house.ids[3]).exists()
+    code, output = check(house)
+    assert code == 0, output
+    assert f"message {house.ids[3]} is held" in output
