@@ -1,6 +1,7 @@
 """The ledger: what was promised, what arrived, and the verdict between the two."""
 
 import hashlib
+import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -81,8 +82,13 @@ class Ledger:
         self.bounces: Counter[tuple[str, str]] = Counter()
         self.unknown: list[str] = []  # what arrived and is nobody's
         self.deaths: list[float] = []  # when lives were ended by force
+        self.stood_s = 0.0  # how long the daemon was stopped, and could record nothing
         self.bound = 0  # for how many recipients a second copy is excused
         self._serial = 0
+
+    def now(self) -> float:
+        """The time, without that for which the daemon stood still."""
+        return time.time() - self.stood_s
 
     def new(self, recipients: Iterable[str], size: int) -> tuple[Mail, bytes]:
         """A mail that nobody else wrote, with LF at the line ends."""

@@ -22,13 +22,14 @@ class Load:
 
     def __init__(
         self, host: Host, rng: random.Random, *, smtp: int = 4, submit: int = 2, programs: int = 1, drops: int = 1,
-        pause_s: float = 0.01, sizes: tuple[int, ...] = SIZES,
+        pause_s: float = 0.01, sizes: tuple[int, ...] = SIZES, backlog: int = BACKLOG_MAX,
     ) -> None:  # fmt: skip
         self._host = host
         self._ledger: Ledger = host.ledger
         self._rng = rng
         self._pause_s = pause_s
         self._sizes = sizes
+        self._backlog = backlog
         self._stopping = False
         self._senders = [
             *[(self.smtp, 1.0)] * smtp,
@@ -48,7 +49,7 @@ class Load:
 
     async def _sender(self, way: Any, slower: float) -> None:
         while not self._stopping:
-            if self._ledger.waiting() < BACKLOG_MAX:
+            if self._ledger.waiting() < self._backlog:
                 await way(*self.mail())
             await asyncio.sleep(self._rng.uniform(0.5, 1.5) * self._pause_s * slower)
 

@@ -96,7 +96,7 @@ async def _cuts(
         switch = Switch(root) if no_sync else None
         if switch:
             switch.no_sync()
-        async with Sink(ledger, rng) as sink, Sink(Ledger(), rng, delay_s=0.0, later=0.0) as after:
+        async with Sink(ledger, rng, later=0.02) as sink, Sink(Ledger(), rng, delay_s=0.0, later=0.0) as after:
             host = Host(disk.place / "m", ledger, sink.port, switch=switch)
             host.unsafe = unsafe
             host.logs = root / "live.log"
@@ -105,15 +105,20 @@ async def _cuts(
             try:
                 await host.up()
                 os.sync()  # what a start makes is older than any mail
-                async with Load(host, rng, programs=0, sizes=SIZES, pause_s=0.02), _going_on(host):
+                async with (
+                    Load(host, rng, smtp=2, submit=1, programs=0, sizes=SIZES, pause_s=0.02, backlog=40),
+                    _going_on(host),
+                ):
                     while done < count and not (control and total.lost):
                         await asyncio.sleep(rng.uniform(0.05, 0.8))
+                        stood = time.monotonic()
                         await _stopped(host)
                         disk.cut(root / "copy")
                         then = copy.deepcopy(ledger)
-                        then.died(time.time(), sink.busy + then.recent(time.time()))
+                        then.died(then.now(), sink.busy + then.recent(then.now()))
                         total.add(await _after(root, again, after, then))
                         done += 1
+                        ledger.stood_s += time.monotonic() - stood
                         host.signal(signal.SIGCONT)
                         assert "Traceback" not in again.log, again.log[-3000:]
                 await host.drained()

@@ -3,7 +3,6 @@
 import asyncio
 import random
 import socket
-import time
 
 from fault_ledger import Ledger
 
@@ -103,7 +102,7 @@ class Sink:
             await asyncio.sleep(self._rng.uniform(0, self._delay_s))
             for to in recipients:
                 self.copies += 1
-                self.ledger.arrived(to, mail, time.time())
+                self.ledger.arrived(to, mail, self.ledger.now())
             writer.write(b"250 2.0.0 taken\r\n")
         finally:
             self.busy -= len(recipients)
