@@ -67,7 +67,7 @@ def _descriptor(rest: str) -> str:
 
 
 def _ours(path: str) -> bool:
-    return ("/data" in path or "/mail" in path) and not path.endswith((".lock", "-shm"))
+    return ("/data" in path or "/mail" in path) and not path.endswith((".lock", "-shm")) and "__pycache__" not in path
 
 
 async def order(root: Path, count: int, rng: random.Random) -> Result:
