@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import sqlite3
 import threading
@@ -18,7 +19,7 @@ from mtad.mail.envelope import Content, State
 from mtad.queue import database
 from mtad.queue.contents import Contents
 from mtad.queue.sqlite import SqliteStore, open_read_only, open_store
-from mtad.queue.store import Hold, Selector, StoreError, StoreLocked
+from mtad.queue.store import Damaged, Hold, Selector, StoreError, StoreLocked
 from mtad.queue.writer import Phase, Work, one_by_one
 
 ALL = Selector(all=True)
@@ -159,11 +160,29 @@ async def test_damaged_contents_are_not_delivered(paths: Paths) -> None:
     await store.close()
     store = open_store(paths, lambda: NOW)
     for number in (1, 2):
-        with pytest.raises(StoreError, match="damaged"):
+        with pytest.raises(Damaged, match="damaged"):
             await store.content(message_id(number))
     path.unlink()
-    with pytest.raises(StoreError, match="cannot be read"):
+    with pytest.raises(Damaged, match="gone"):
         await store.content(message_id(2))
+    await store.close()
+
+
+async def test_a_file_is_read_through_before_it_is_sent(paths: Paths) -> None:
+    """By the next daemon, once; this one wrote it a moment ago."""
+    store = open_store(paths, lambda: NOW)
+    path, body = Path(paths.spool, message_id(1)), b"x" * 1000
+    path.write_bytes(body)
+    size_bytes, digest = len(HEAD) + len(body), hashlib.sha256(body + HEAD).digest()
+    await store.accept(mail(1, body=str(path), digest=digest, size_bytes=size_bytes))
+    assert (await store.content(message_id(1))).body == str(path)
+    await store.close()
+    path.write_bytes(b"y" + body[1:])
+    store = open_store(paths, lambda: NOW)
+    with pytest.raises(Damaged, match="changed"):
+        await store.content(message_id(1))
+    path.write_bytes(body)
+    assert (await store.content(message_id(1))).body == str(path)
     await store.close()
 
 
