@@ -1,6 +1,7 @@
 """The course of an examination: gather, judge, group by group; says what it is at, then what it found."""
 
 import asyncio
+import os
 import re
 import shlex
 import time
@@ -19,6 +20,7 @@ from mtad.dns.resolver import Resolver
 from mtad.doctor import gather_host, gather_net, judge_host, judge_mail, judge_service
 from mtad.doctor.finding import QUESTIONS, Finding, error, note, question, wanted
 from mtad.mail.text import clean
+from mtad.queue import database
 from mtad.tls.chain import examine
 
 BACKUP_FOLDER = "/var/backups/mtad"
@@ -79,7 +81,7 @@ def examination(options: Options, config: Config, wishes: Wishes) -> Iterator[st
         ("queue", "queue", lambda: _queue(asked, config)),
         ("backup", "backups", lambda: _backups(asked, config, wishes)),
         ("version", "versions", lambda: _versions(asked, config)),
-        ("mail", "a mail to itself", lambda: selfmail.findings(asked, config, wishes.user) if wishes.self_mail else ()),
+        ("mail", "a mail to itself", lambda: _mail(asked, config, wishes)),
         ("ask", "questions", lambda: QUESTIONS),
     ):
         if not any(one == group or one.startswith(f"{group}.") for one in wishes.only) and wishes.only:
@@ -233,6 +235,17 @@ def _verified(path: str) -> str | None:
 def _versions(asked: Asked, config: Config) -> Iterator[Finding]:
     facts = gather_host.machine(())
     yield from judge_host.versions(facts, __version__, str(_status(asked).get("version") or ""))
+    migrations = os.path.join(os.path.dirname(database.__file__), "migrations")
+    yield from judge_host.schema(*gather_host.schema(config.paths.database, migrations))
+
+
+def _mail(asked: Asked, config: Config, wishes: Wishes) -> Iterator[Finding]:
+    if wishes.self_mail:
+        yield from selfmail.findings(asked, config, wishes.user)
+    else:
+        yield question("mail.local", "Does a mail get through each way in, signed and delivered? It was not tried.",
+                       "All else can be right, and the mailbox of postmaster full.",
+                       "mtactl doctor --self-mail --user NAME")  # fmt: skip
 
 
 def _unseen(check: str, failure: CallError) -> Finding:

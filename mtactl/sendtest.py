@@ -173,7 +173,7 @@ class _Show:
         for what, verdict, why in found:
             self._line(f"  {what:<6} {verdict:<10} {why}")
         if not good:
-            self._line("  such mail may be refused or taken for spam: mtactl dns check")
+            self._line("  Such mail may be refused or taken for spam; mtactl dns check says what to publish.")
         self._line()
 
     def attempt(self, one: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
-from glob import glob
+from glob import escape, glob
 
 from mtad.config import Config
 from mtad.doctor.facts import Archive, Backups, Disk, Entry, Holder, Machine, Process, Renewal, Sendmail, Service, Unit
@@ -150,6 +150,18 @@ def _updates() -> str:
         if glob(f"/etc/systemd/system/*.wants/{name}"):
             return name
     return ""
+
+
+def schema(database: str, migrations: str) -> tuple[int, int]:
+    """The version of the database, -1 where it cannot be read, and the newest that this installation knows."""
+    known = [int(name[:4]) for name in map(os.path.basename, glob(f"{escape(migrations)}/*.sql")) if name[:4].isdigit()]
+    try:
+        with open(database, "rb") as file:
+            head = file.read(64)
+    except OSError:
+        return -1, max(known, default=0)
+    # The user version of SQLite's header: without a connection, so no lock and no checkpoint.
+    return (struct.unpack_from(">I", head, 60)[0] if len(head) == 64 else -1), max(known, default=0)
 
 
 # --- the service
@@ -369,15 +381,9 @@ def files(config: Config) -> tuple[Entry, ...]:
         path for pair in [(config.tls.key,), *((one.key,) for one in config.tls.certificates)] for path in pair if path
     ]
     secrets = [config.dns.update.secret_file, *(rule.password_file for rule in config.delivery.routes)]
-    pems = sorted(glob(f"{glob_escape(paths.dkim)}/*/*.pem"))[:1000]
+    pems = sorted(glob(f"{escape(paths.dkim)}/*/*.pem"))[:1000]
     wanted = [
         paths.config, paths.data, paths.database, paths.spool, paths.dkim, paths.maildrop, paths.run, paths.control,
         paths.submit, *keys, *filter(None, secrets), *pems,
     ]  # fmt: skip
     return tuple(map(entry, dict.fromkeys(wanted)))
-
-
-def glob_escape(path: str) -> str:
-    from glob import escape
-
-    return escape(path)

@@ -118,6 +118,21 @@ def versions(facts: Machine, installed: str, running: str) -> Iterator[Finding]:
         yield ok("version.daemon", f"mtad {running} runs and is installed")
 
 
+def schema(found: int, known: int) -> Iterator[Finding]:
+    """Versions of the database: the one that is there, -1 where that is not seen, and the one that is installed."""
+    if found < 0:
+        yield note("version.schema", "the version of the database cannot be read", "It is made at the first start.")
+    elif found > known:
+        yield error("version.schema", f"the database has version {found}, and this mtad knows {known}",
+                    "An older mtad must not touch it, and does not start.",
+                    "install the newer mtad again, or mtactl backup restore a backup of before")  # fmt: skip
+    elif found < known:
+        yield note("version.schema", f"the database has version {found}; the next start makes it {known}", "",
+                   "scripts/backup.sh && systemctl restart mtad")  # fmt: skip
+    else:
+        yield ok("version.schema", f"the database has version {found}, as it should")
+
+
 def backups(facts: Backups, now: float) -> Iterator[Finding]:
     why = "What is not backed up is gone with the disk: users, keys, and mail that others gave up after our 250."
     make = "scripts/backup.sh"

@@ -103,3 +103,17 @@ def test_the_ids_are_there_and_in_a_group() -> None:
 )
 def test_only(check: str, only: tuple[str, ...], is_wanted: bool) -> None:
     assert wanted(check, only) is is_wanted
+
+
+def test_every_check_is_made(repository: Path) -> None:
+    """An id that nothing gives would be a check in name alone."""
+    places = [*(repository / "mtad" / "doctor").glob("judge_*.py"), repository / "mtactl" / "selfmail.py"]
+    source = "".join(path.read_text("utf-8") for path in places)
+    given = {check for check in CHECKS if f'"{check}"' in source}
+    given |= {f"{group}.{kind}" for group in ("listen", "mail") for kind in ("smtp", "submission", "submissions")}
+    assert set(CHECKS) - given == set()
+
+
+def test_every_check_is_documented(repository: Path) -> None:
+    text = (repository / "docs" / "doctor.md").read_text("utf-8")
+    assert [group for group in GROUPS if f"| `{group}` |" not in text] == []

@@ -1,12 +1,14 @@
 """The graders: facts in, grades out."""
 
+import sqlite3
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from mtad.config import Access, Address, Config, Listen, Paths
-from mtad.doctor import judge_host, judge_mail, judge_service
+from mtad.doctor import gather_host, judge_host, judge_mail, judge_service
 from mtad.doctor.facts import (
     Archive,
     Backups,
@@ -86,6 +88,20 @@ def test_the_machine(changes: dict[str, object], limit: int, check: str, grade: 
 def test_versions(sqlite: tuple[int, int, int], grade: Grade) -> None:
     found = grades(judge_host.versions(replace(MACHINE, sqlite=sqlite), "1.1", "1.0"))
     assert found == {"version.python": "ok", "version.sqlite": grade, "version.daemon": "warning"}
+
+
+def test_the_database(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "mta.db")
+    connection.execute("PRAGMA user_version = 7")
+    connection.close()
+    for name in ("0001_a.sql", "0007_b.sql", "README"):
+        (tmp_path / name).touch()
+    assert gather_host.schema(str(tmp_path / "mta.db"), str(tmp_path)) == (7, 7)
+    assert gather_host.schema(str(tmp_path / "0001_a.sql"), str(tmp_path)) == (-1, 7)
+    assert gather_host.schema("/nonexistent", "/nonexistent") == (-1, 0)
+    assert [grades(judge_host.schema(found, 7))["version.schema"] for found in (-1, 6, 7, 8)] == [
+        "note", "note", "ok", "error",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -323,3 +339,13 @@ def test_name_servers_and_the_way_out() -> None:
     assert grades(judge_mail.outward(Outward("x:25", "", "220 x"))) == {"listen.out": "ok"}
     assert grades(judge_mail.outward(Outward("x:25", "no connection within 10 s"))) == {"listen.out": "error"}
     assert grades(judge_mail.outward(Outward("x:25", asked=False))) == {"listen.out": "question"}
+
+
+def test_what_dns_check_found() -> None:
+    finding = {"id": "spf.missing", "severity": "error", "what": "none", "why": "because", "fix": "a line"}
+    rows = [{"area": "spf", "said": [], "findings": [finding]}, {"area": "mx", "said": ["mail"], "findings": []}]
+    found = list(judge_mail.dns("example.test", rows))
+    assert [(one.id, one.grade, one.what) for one in found] == [
+        ("dns.spf.missing", "error", "example.test: none"),
+        ("dns.check", "ok", "example.test: mx: mail"),
+    ]
