@@ -29,6 +29,8 @@ def report(findings: Sequence[Finding], *, everything: bool) -> Iterator[str]:
         yield title
         for finding in told:
             yield from _lines(finding, column, width, colour=colour, short=not everything and group == "ask")
+        if group == "ask" and not everything:
+            yield "  (how to find out: mtactl doctor --only ask)"
     if shown_before:
         yield ""
     yield _sum(findings)

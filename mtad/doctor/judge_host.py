@@ -110,7 +110,7 @@ def versions(facts: Machine, installed: str, running: str) -> Iterator[Finding]:
     else:
         yield note("version.sqlite", f"SQLite {sqlite} can lose pages of a WAL database when two programs checkpoint it"
                    " at once", "The daemon never lets that happen; a sqlite3 shell on the live file would.",
-                   "leave mta.db to mtactl while the daemon runs")  # fmt: skip
+                   "open mta.db with no other program while the daemon runs")  # fmt: skip
     if running and running != installed:
         yield warning("version.daemon", f"mtad {running} runs, and {installed} is installed",
                       "What you read in the documentation may not be what runs.", "systemctl restart mtad")  # fmt: skip
