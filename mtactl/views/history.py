@@ -87,7 +87,8 @@ def _incident(row: Row, now: float) -> Iterator[str]:
         ("certificates", ", ".join(row["certificates"])),
     ]
     yield from pairs([(name, value) for name, value in facts if value])
-    for title, lines in (("subjects", row["subjects"][:SHOWN]), ("what to type next", row["next"])):
+    subjects = [f"{one['messages']:>5}x {one['subject']}" for one in row["subjects"][:SHOWN]]
+    for title, lines in (("subjects", subjects), ("what to type next", row["next"])):
         if lines:
             yield ""
             yield f"{title}:"

@@ -81,7 +81,7 @@ async def incident_report(admin: Admin, args: Args) -> AsyncGenerator[Row, None]
         "clients": _most(total.clients, "ip"),
         "users": _most(total.users, "user") if not user else [],
         "senders": _most(total.senders, "sender"),
-        "subjects": [subject for subject, _ in total.subjects.most_common(SHOWN)],
+        "subjects": _most(total.subjects, "subject"),
         "sign_ins": signed_in,
         "sign_ins_failed": refused,
         "app_passwords": [

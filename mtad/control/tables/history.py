@@ -115,7 +115,7 @@ OPERATIONS: tuple[Operation, ...] = (
             ("clients", "[]object"),
             ("users", "[]object"),
             ("senders", "[]object"),
-            ("subjects", "[]string"),
+            ("subjects", "[]object"),
             ("sign_ins", "int"),
             ("sign_ins_failed", "int"),
             ("app_passwords", "[]object"),
