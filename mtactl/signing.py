@@ -25,12 +25,12 @@ def dkim_sign() -> click.Command:
         from mtad.mail import address, headers
 
         options = remember(**given)
-        octets = _read(file, MAIL_MAX_BYTES)
+        octets = read(file, MAIL_MAX_BYTES)
         config = local.settings(options.root)
         keys = Keys(config.paths.dkim)
         for problem in keys.load():
             say(problem)
-        head, body = headers.split(_crlf(octets))
+        head, body = headers.split(crlf(octets))
         if not domain:
             authors = headers.first_addresses(head, b"from")
             try:
@@ -79,7 +79,7 @@ def dkim_verify() -> click.Command:
         from mtad.dns.resolver import NoData, NoSuchName, Resolver
 
         options = remember(**given)
-        octets = _crlf(_read(file, MAIL_MAX_BYTES))
+        octets = crlf(read(file, MAIL_MAX_BYTES))
         try:
             servers = load(options.root).dns
         except ConfigErrors:  # no daemon's settings here: the system's resolver will do
@@ -169,7 +169,8 @@ def _take(options: Options, entry: Any, *, now: bool) -> None:
         print(json.dumps(row) if options.json else f"{row['name']}: {row['note']}")
 
 
-def _read(path: str, limit: int) -> bytes:
+def read(path: str, limit: int) -> bytes:
+    """What a file holds; "-" is standard input. CallError (65)."""
     try:
         if path == "-":
             octets = sys.stdin.buffer.read(limit + 1)
@@ -184,8 +185,9 @@ def _read(path: str, limit: int) -> bytes:
 
 
 def _text(path: str) -> str:
-    return _read(os.path.abspath(path), FILE_MAX_BYTES).decode("utf-8", "replace")
+    return read(os.path.abspath(path), FILE_MAX_BYTES).decode("utf-8", "replace")
 
 
-def _crlf(octets: bytes) -> bytes:
+def crlf(octets: bytes) -> bytes:
+    """A mail as it goes over the wire, whatever its line ends in a file."""
     return octets.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
