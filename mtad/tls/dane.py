@@ -61,10 +61,14 @@ def peer_chain(tls: Any) -> tuple[bytes, ...]:
 
 
 def key_digest(certificate: bytes) -> bytes:
-    """SHA-256 of a certificate's public key: what a pin is."""
+    """SHA-256 of a certificate's public key: what a pin is. ValueError when it cannot be read."""
     from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
 
-    return hashlib.sha256(_spki(x509.load_der_x509_certificate(certificate))).digest()
+    try:
+        return hashlib.sha256(_spki(x509.load_der_x509_certificate(certificate))).digest()
+    except UnsupportedAlgorithm as error:
+        raise ValueError(str(error)) from None
 
 
 def verify(chain: Sequence[bytes], records: Sequence[Tlsa], names: Sequence[str], now: float) -> Fault | None:
@@ -74,6 +78,7 @@ def verify(chain: Sequence[bytes], records: Sequence[Tlsa], names: Sequence[str]
     the host's certificate to the one that the record names, and for one of `names` in the host's (3.1.2).
     """
     from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
 
     try:
         certificates = [x509.load_der_x509_certificate(octets) for octets in chain[:CHAIN_MAX]]
@@ -85,7 +90,7 @@ def verify(chain: Sequence[bytes], records: Sequence[Tlsa], names: Sequence[str]
         if not anchors:
             return Fault("validation-failure", "The host's certificate matches none of its TLSA records")
         return _by_anchor(certificates, anchors, names, datetime.fromtimestamp(now, UTC))
-    except (ValueError, TypeError, x509.UnsupportedGeneralNameType, x509.DuplicateExtension):
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.UnsupportedGeneralNameType, x509.DuplicateExtension):
         return Fault("validation-failure", "A certificate of the host cannot be read")
 
 
@@ -118,11 +123,11 @@ def _valid_at(certificate: "Certificate", now: datetime) -> bool:
 def _issued(issuer: "Certificate", subject: "Certificate", below: int) -> bool:
     """Whether `issuer` signed `subject`, and may: `below` authorities lie between it and the host (RFC 5280 4.2.1)."""
     from cryptography import x509
-    from cryptography.exceptions import InvalidSignature
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
     try:
         subject.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     if issuer.version is x509.Version.v1:
         return True  # it has no extensions; the TLSA record alone makes it an authority
@@ -156,7 +161,7 @@ def _signed_by_key(record: Tlsa, certificate: "Certificate") -> bool:
     """Whether a record that holds a whole public key names who signed this."""
     if record.selector != 1 or record.matching != 0:
         return False
-    from cryptography.exceptions import InvalidSignature
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
     from cryptography.hazmat.primitives.serialization import load_der_public_key
 
@@ -173,7 +178,7 @@ def _signed_by_key(record: Tlsa, certificate: "Certificate") -> bool:
             key.verify(certificate.signature, signed)
         else:
             return False
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mtad.tls import dane
 from mtad.tls.dane import Tlsa
+from mtad.tls.requirement import Requirement
 
 NAMES = ("mx.example.org", "example.org")
 
@@ -159,3 +160,19 @@ def test_the_whole_chain_of_a_peer_is_seen(pki, tmp_path):
             except ssl.SSLWantReadError:
                 continue
     assert dane.peer_chain(ours) == (pki.leaf.der, pki.middle.der)
+
+
+def test_a_key_of_a_kind_that_nobody_knows_is_no_error_of_ours(pki: Pki) -> None:
+    """Another host may be tried; and in between it does not hide a path that is good."""
+    curve, unknown = (bytes.fromhex(one) for one in ("2a8648ce3d030107", "2a8648ce3d03010f"))
+    odd_root, odd_leaf = (one.der.replace(curve, unknown) for one in (pki.other, pki.leaf))
+    anchor = record(2, 0, 1, pki.root)
+    chain = (pki.leaf.der, odd_root, pki.middle.der, pki.root.der)
+    assert dane.verify(chain, (anchor,), NAMES, time.time()) is None
+    shown = dane.verify((odd_leaf,), (record(3, 1, 1, pki.leaf),), NAMES, time.time())
+    assert shown is not None
+    assert shown.result == "validation-failure"
+    pinned = Requirement("pinned", pins=("00",))
+    fault = pinned.check((odd_leaf,), "mx.example.org", time.time())
+    assert fault is not None
+    assert fault.result == "validation-failure"
