@@ -12,11 +12,12 @@ from mtad.mail.envelope import Attempt, Clock, Content, Envelope, Job, Message, 
 from mtad.mail.reply import LOCAL_ERROR, Refused, Reply
 from mtad.outbound.bounce import HERE, Handed
 from mtad.outbound.local import Mailboxes
+from mtad.outbound.opener import NoWay, unsafe
 from mtad.outbound.pipe import Programs
 from mtad.outbound.planner import Planner
 from mtad.outbound.route import Discard, Host, Maildir, Pipe, Plan, Remote
 from mtad.outbound.security import Security
-from mtad.outbound.transport import NoWay, Outcome, Transport, unsafe
+from mtad.outbound.transport import Outcome, Transport
 from mtad.queue.store import Store
 from mtad.tls.requirement import WITHOUT, Requirement, for_requiretls
 

@@ -23,13 +23,14 @@ from mtad.outbound.converted import Converter
 from mtad.outbound.delivery import Delivery, Tried
 from mtad.outbound.lanes import Lanes, Running
 from mtad.outbound.local import Mailboxes
+from mtad.outbound.opener import TlsSeen
 from mtad.outbound.outcome import Outcomes
 from mtad.outbound.pipe import Programs
 from mtad.outbound.reporter import Reporter
 from mtad.outbound.route import Plan, Remote
 from mtad.outbound.security import Security
 from mtad.outbound.sites import Closed, Sites
-from mtad.outbound.transport import TlsSeen, Transport
+from mtad.outbound.transport import Transport
 from mtad.queue.retry import JITTER
 from mtad.queue.store import Damaged, Store, StoreError
 from mtad.tls.contexts import Mode, client_context

@@ -13,8 +13,9 @@ from test_scheduler import house, running
 from mtad.config import Config, Delivery, Paths
 from mtad.mail.envelope import Content, Envelope, Rcpt, State
 from mtad.outbound.dial import SourceError, dial
+from mtad.outbound.opener import NoWay
 from mtad.outbound.route import Host, Remote
-from mtad.outbound.transport import NoWay, Transport
+from mtad.outbound.transport import Transport
 from mtad.tls.contexts import client_context
 
 CONTENT = Content(b"Subject: hi\r\n\r\n", b"one\r\n")
