@@ -62,6 +62,7 @@ class Envelope:
     by_mode: ByMode = ""
     by_trace: bool = False  # and the sender wants to hear of each hop
     key: str = ""  # of this submission (XKEY); "" = none
+    signed: str = ""  # on the way out, as in Message
 
 
 @dataclass(frozen=True, slots=True)

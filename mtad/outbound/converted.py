@@ -1,7 +1,8 @@
 """A stored mail for a host that takes no 8-bit content: converted, and signed anew where its signatures were ours.
 
 A signature of somebody else over what we would change cannot be made again: such a mail is not converted, since a
-receiver would take it for forged.
+receiver would take it for forged. Which ones are ours we know from the acceptance of the mail, and not from what is
+written in it: else a stranger could write one of ours over his own words, and have it made good.
 """
 
 import re
@@ -20,8 +21,9 @@ BODY_MAX_BYTES = 8 * 1024 * 1024  # conversion needs several times as much memor
 _SIGNATURE = b"dkim-signature"
 _TAG = re.compile(rb"(?:\A|;)\s*([a-z]+)\s*=\s*([^;]*)")
 
-Convert = Callable[[Content], Content]
-"""Blocking; raises Impossible, and OSError when the octets cannot be read."""
+Convert = Callable[[Content, str], Content]
+"""Of a mail and the keys of ours that signed it, as in Message. Blocking; raises Impossible, and OSError when the mail
+cannot be read."""
 
 
 class Converter:
@@ -31,9 +33,9 @@ class Converter:
         self._keys = keys
         self._clock = clock
 
-    def __call__(self, content: Content) -> Content:
+    def __call__(self, content: Content, signed: str = "") -> Content:
         """The mail with octets below 128 only."""
-        keys = self._signers(content.head)
+        keys = self._signers(content.head, frozenset(signed.lower().split()))
         head, body = sevenbit.convert(content.head, _read(content.body))
         if keys:
             head = headers.remove(head, frozenset({_SIGNATURE}))
@@ -42,15 +44,17 @@ class Converter:
             head = sign_all(keys, head, body_hash.digest(), int(self._clock())) + head
         return replace(content, head=head, body=body)
 
-    def _signers(self, head: bytes) -> tuple[SigningKey, ...]:
-        """The keys that sign now for the domains of all its signatures; those of then may be retired. Raises Impossible
-        for a domain that is not ours to sign for."""
+    def _signers(self, head: bytes, ours: frozenset[str]) -> tuple[SigningKey, ...]:
+        """The keys that sign now for the domains of all its signatures; those of then, `ours`, may be retired. Raises
+        Impossible for a signature that we did not make, or cannot make again."""
         if headers.has(head, b"arc-seal"):
             raise Impossible("it is sealed by another house (ARC)")
         found: list[SigningKey] = []
         for value in headers.values(head, _SIGNATURE):
             tags = {name: text.strip().lower() for name, text in _TAG.findall(value)}
-            keys = self._keys.keys(tags.get(b"d", b"").decode("ascii", "replace")) if self._keys is not None else ()
+            domain, selector = (tags.get(name, b"").decode("ascii", "replace") for name in (b"d", b"s"))
+            made = f"{domain}/{selector}" in ours
+            keys = self._keys.keys(domain) if made and self._keys is not None else ()
             if not keys:
                 raise Impossible("it is signed by another house (DKIM)")
             found += keys

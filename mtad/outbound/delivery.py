@@ -270,4 +270,5 @@ def _envelope(job: Job, sender: str, pending: Sequence[int], *, requiretls: bool
         message.by_at,
         message.by_mode,
         message.by_trace,
+        signed=message.signed,
     )

@@ -230,7 +230,7 @@ class Transport:
         assert self._convert is not None
         loop = asyncio.get_running_loop()
         try:
-            made = await loop.run_in_executor(self._executor, self._convert, content)
+            made = await loop.run_in_executor(self._executor, self._convert, content, envelope.signed)
         except Impossible as why:
             words = f"The host takes no 8-bit content, and the mail cannot be converted: {why}"
             raise Refused(Reply(554, "5.6.3", words, stage="mail")) from None

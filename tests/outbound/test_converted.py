@@ -20,6 +20,7 @@ HEAD = (
     b"Message-ID: <1@own.test>\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n"
     b"Content-Transfer-Encoding: 8bit\r\n\r\n"
 )
+OURS = "own.test/s1 own.test/s2"
 BODY = "Gr\u00fc\u00dfe\r\n".encode()
 
 
@@ -52,7 +53,7 @@ def verified(keys, octets: bytes) -> int:
 def test_the_signatures_are_made_anew(keys):
     before = signed(keys)
     assert verified(keys, before.head + before.body) == 2
-    after = Converter(keys, time.time)(before)
+    after = Converter(keys, time.time)(before, OURS)
     assert (after.head + after.body).isascii()
     assert verified(keys, after.head + after.body) == 2
     assert headers.count(after.head, b"dkim-signature") == 2
@@ -60,7 +61,9 @@ def test_the_signatures_are_made_anew(keys):
 
 def test_a_key_that_is_gone_is_followed_by_those_that_sign_now(keys):
     before = signed(keys)
-    after = Converter(keys, time.time)(Content(before.head.replace(b"s=s1;", b"s=s0;"), BODY))
+    after = Converter(keys, time.time)(
+        Content(before.head.replace(b"s=s1;", b"s=s0;"), BODY), "own.test/s0 own.test/s2"
+    )
     assert verified(keys, after.head + after.body) == 2
 
 
@@ -81,7 +84,7 @@ def test_without_a_signature_there_is_none_after(keys):
 def test_what_another_house_signed_is_not_changed(keys, field):
     for of in (keys, None):
         with pytest.raises(Impossible):
-            Converter(of, time.time)(Content(field + HEAD, BODY))
+            Converter(of, time.time)(Content(field + HEAD, BODY), OURS)
 
 
 def test_a_large_body_comes_from_its_file_up_to_a_limit(keys, tmp_path):
@@ -95,10 +98,10 @@ def test_a_large_body_comes_from_its_file_up_to_a_limit(keys, tmp_path):
         Converter(keys, time.time)(Content(HEAD, str(body)))
 
 
-async def put(made, content: Content) -> str:
+async def put(made, content: Content, signed: str = "") -> str:
     name, now = made.ids.new(), made.clock()
     size = len(content.head) + len(content.body)
-    message = Message(name, "a@own.test", size, now, now + 86400, From("submission"), body="8BITMIME")
+    message = Message(name, "a@own.test", size, now, now + 86400, From("submission"), body="8BITMIME", signed=signed)
     recipient = Recipient(name, 1, "b@far.test", "b@far.test", "far.test", next_at=now)
     await made.store.accept(NewMessage(message, (recipient,), content.head, content.body))
     return name
@@ -109,7 +112,7 @@ async def test_on_the_wire(tmp_path, keys, offers):
     content = signed(keys)
     async with serving(Peer(offers=offers)) as peer, house(tmp_path, routes=to(peer.port)) as made:
         async with running(made, keys=keys):
-            [row] = await made.settled(await put(made, content))
+            [row] = await made.settled(await put(made, content, OURS))
     assert row.state is State.DONE
     [mail] = peer.mails
     assert verified(keys, mail.octets) == 2
@@ -125,3 +128,13 @@ async def test_where_it_cannot_be_done_the_sender_learns_why(tmp_path, keys):
             [row] = await made.settled(await put(made, content))
     assert (row.state, row.last.code, row.last.status) == (State.FAILED, 554, "5.6.3")
     assert "signed by another house" in row.last.text
+
+
+async def test_what_only_says_that_we_signed_it_is_not_signed(tmp_path, keys):
+    """Else whoever gets mail forwarded by us, at a host that takes no 8-bit content, had our signature for anything."""
+    forged = b"DKIM-Signature: v=1; a=rsa-sha256; d=own.test; s=s1; h=from; bh=x; b=y\r\n"
+    async with serving(Peer(offers=("SIZE",))) as peer, house(tmp_path, routes=to(peer.port)) as made:
+        async with running(made, keys=keys):
+            [row] = await made.settled(await put(made, Content(forged + HEAD, BODY)))
+    assert (row.state, row.last.status) == (State.FAILED, "5.6.3")
+    assert all("b@far.test" not in mail.recipients for mail in peer.mails)
