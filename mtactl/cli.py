@@ -57,6 +57,7 @@ class Options:
     socket: str = ""
     json: bool = False
     debug: bool = False
+    no_pager: bool = False
 
 
 Words = dict[str, tuple[str | Callable[[], str], Callable[[], click.Command]]]
@@ -207,11 +208,12 @@ def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
 
 
 def common_options(*, hidden: bool = False) -> list[click.Parameter]:
-    """--root, --socket, --json, --debug; behind a command they work too, but only --json is told there."""
+    """--root, --socket, --json, --no-pager, --debug; behind a command they work too, but only --json is told there."""
     return [
         click.Option(["--root"], metavar="DIR", hidden=hidden, help="Use the daemon that has everything in DIR."),
         click.Option(["--socket"], metavar="PATH", hidden=hidden, help="Use the daemon that listens on PATH."),
         click.Option(["--json"], is_flag=True, help="Print JSON, one object per line."),
+        click.Option(["--no-pager"], is_flag=True, hidden=hidden, help="Print long text as it comes."),
         click.Option(["--debug"], is_flag=True, hidden=hidden, help="Show where an internal error comes from."),
     ]
 
@@ -223,6 +225,7 @@ def remember(**given: Any) -> Options:
     options.socket = given.pop("socket", None) or options.socket
     options.json = bool(given.pop("json", False)) or options.json
     options.debug = bool(given.pop("debug", False)) or options.debug
+    options.no_pager = bool(given.pop("no_pager", False)) or options.no_pager
     return options
 
 
@@ -330,7 +333,13 @@ def _run(operation: Operation, options: Options, given: dict[str, Any]) -> int:
     rows_of = _in_parts if "lines" in arguments else call
     rows = counted.watch(rows_of(operation, options, arguments))
     dry_run = bool(checked.get("dry_run"))
-    render.show(operation, rows, style, sys.stdout, dry_run=dry_run)
+    if style != "json" and operation.effect is Effect.READ and not operation.live and sys.stdout.isatty():
+        from mtactl.pager import paged
+
+        with paged(sys.stdout, os.environ, off=options.no_pager) as out:
+            render.show(operation, rows, style, out)
+    else:
+        render.show(operation, rows, style, sys.stdout, dry_run=dry_run)
     nothing = counted.changed == 0 and conditions(checked) != ["all"]
     if style == "text":
         sys.stdout.flush()

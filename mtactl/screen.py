@@ -37,6 +37,6 @@ def _text(lines: list[str]) -> Text:
 
 def _height(out: TextIO) -> int:
     try:
-        return max(os.get_terminal_size(out.fileno()).lines - 1, 3)
+        return max((os.get_terminal_size(out.fileno()).lines or 24) - 1, 3)
     except OSError:
         return 23

@@ -43,7 +43,7 @@ def size(octets: int) -> str:
 
 def sparkline(counts: Sequence[int]) -> str:
     """A character for each: a blank for nothing, and eight heights up to the most. "#" where there are no blocks."""
-    blocks = " ▁▂▃▄▅▆▇█" if "utf" in (sys.stdout.encoding or "").lower() else " ........#"
+    blocks = " ▁▂▃▄▅▆▇█" if "utf" in (sys.stdout.encoding or "").lower() else " .......#"
     most = max(counts, default=0)
     return "".join(blocks[-(-count * 8 // most)] if count else " " for count in counts)
 

@@ -184,7 +184,7 @@ def test_ids_from_standard_input(mtactl: Run, daemon: Daemon) -> None:
 
 
 def on_terminal(
-    words: list[str], answers: list[str], root: Path, repository: Path, columns: int = 200
+    words: list[str], answers: list[str], root: Path, repository: Path, columns: int = 200, **more: str
 ) -> tuple[int, str]:
     """Run mtactl on a terminal of its own, typing `answers`; the exit code and everything that was shown."""
     pid, terminal = pty.fork()
@@ -196,6 +196,7 @@ def on_terminal(
             "TERM": "xterm",
             "COLUMNS": str(columns),
             "HOME": str(root),
+            **more,
         }
         os.execve(sys.executable, [sys.executable, "-m", "mtactl", *words], environ)
     shown = b""
