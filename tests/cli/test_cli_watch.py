@@ -59,7 +59,8 @@ def sample(name: str, text: str) -> dict[str, Any]:
     one = {"ip": text, "user": text, "sender": text, "subject": text, "messages": 1}
     numbers = "messages size_bytes recipients domains delivered failed waiting held trashed sign_ins sign_ins_failed"
     return {
-        **dict.fromkeys(numbers.split(), 1), "user": text, "ip": text, "since": 1, "disabled": text, "first": 1, "last": 2,
+        **dict.fromkeys(numbers.split(), 1), "user": text, "ip": text, "disabled": text,
+        "since": 1, "first": 1, "last": 2,
         "clients": [one], "users": [one], "senders": [one], "subjects": [one], "next": [text], "certificates": [text],
         "app_passwords": [{"label": text, "used": None}],
     }  # fmt: skip
