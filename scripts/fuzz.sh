@@ -21,6 +21,6 @@ while [ "$(date +%s)" -lt "$end" ]; do
     round=$((round + 1))
     step "round $round, $(((end - $(date +%s)) / 60)) minutes left"
     # Each round begins elsewhere; the growth of work is the same each time, so it is measured in the first alone.
-    FUZZ_EXAMPLES=$((200 * round)) FUZZ_DOUBLINGS=6 "$root/.venv/bin/pytest" tests/fuzz -n 2 -x -o timeout=3600 -p no:cacheprovider \
+    FUZZ_EXAMPLES=$((200 * round)) FUZZ_DOUBLINGS=6 "$root/.venv/bin/pytest" tests/fuzz tests/cli/test_cli_fuzz.py -n 2 -x -o timeout=3600 -p no:cacheprovider \
         $([ $round -eq 1 ] || echo "--ignore=tests/fuzz/test_fuzz_growth.py") "$@" </dev/null
 done

@@ -1,6 +1,7 @@
 """Any words on the command line: an exit code that is documented, lines that no terminal obeys, JSON that parses."""
 
 import json
+import os
 
 import pytest
 from cli_run import Run
@@ -11,6 +12,10 @@ from test_cli import LATER
 
 from mtad.control.operation import Operation, Param
 from mtad.control.operations import OPERATIONS
+
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "60"))
+MANY = settings(deadline=None, derandomize="FUZZ_EXAMPLES" not in os.environ)
+"""The same command lines in each run; `scripts/fuzz.sh` looks for others."""
 
 DOCUMENTED = {0, 1, 64, 65, 69, 73, 75, 77, 78}  # docs/reference.md, without 70: that is a defect of ours
 UNENDING = {"log", "queue.wait"}
@@ -66,7 +71,7 @@ def queue(daemon: Daemon) -> Daemon:
     return daemon
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(MANY, max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(words=command_lines())
 @example(words=["--json", "queue", "list"])
 @example(words=["queue", "show", "\x1b[2J"])
@@ -83,7 +88,7 @@ def test_any_command_line_has_an_outcome(queue: Daemon, here: Run, words: list[s
         assert ran.stderr
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(MANY, max_examples=EXAMPLES // 3, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(words=command_lines())
 def test_without_a_daemon_too(here: Run, words: list[str]) -> None:
     ran = here(*words)
