@@ -135,7 +135,7 @@ def tree() -> Tree:
         words[group] = (about, partial(Tree, group, {verb: (summary, _local(build, "programs"))}, help=f"{about}."))
     words["doctor"] = ("Is this host fit to serve mail", _local("doctor", "doctor"))
     words["send-test"] = ("Send a mail and follow it", _local("send_test", "sendtest"))
-    words["verify"] = ("Judge a mail in a file by SPF, DKIM and DMARC", _local("verify", "verify"))
+    words["verify"] = ("Judge a mail in a file by SPF, DKIM, DMARC and ARC", _local("verify", "verify"))
     words["init"] = ("Write a first configuration", _local("init"))
     words["completion"] = ("Print the completion script of a shell", _local("completion"))
     return Tree(

@@ -68,8 +68,8 @@ def verify() -> click.Command:
             click.Option(["--mail-from"], default="", metavar="ADDRESS", help="The sender of the envelope."),
             *common_options(hidden=True),
         ],
-        help="Judges a mail by SPF, DKIM and DMARC with what DNS says now, and prints the Authentication-Results field."
-        " Exit 0 when DMARC passes, or when the author's domain has no policy and SPF or DKIM passes; else 1.",
+        help="Judges a mail by SPF, DKIM, DMARC and ARC with what DNS says now, and prints the Authentication-Results"
+        " field. Exit 0 when DMARC passes, or when the author's domain has no policy and SPF or DKIM passes; else 1.",
         callback=callback,
     )
 
@@ -91,6 +91,11 @@ def _row(judged: "Judgement") -> dict[str, Any]:
             "aligned_dkim": list(dmarc.aligned_dkim),
             "reason": dmarc.reason,
         },
+        "arc": {
+            "result": judged.arc.verdict,
+            "reason": judged.arc.reason,
+            "sealers": list(judged.arc.sealers),
+        },
     }
 
 
@@ -106,6 +111,8 @@ def _show(judged: "Judgement") -> None:
     policy = f"p={dmarc.policy} at {dmarc.policy_domain}" if dmarc.policy else ""
     why = "; ".join(part for part in (policy, f"aligned: {', '.join(by)}" if by else "", dmarc.reason) if part)
     rows.append(("dmarc", dmarc.verdict, dmarc.author_domain, why))
+    if judged.arc.verdict != "none":
+        rows.append(("arc", judged.arc.verdict, ", ".join(judged.arc.sealers), judged.arc.reason))
     width = max(len(of) for _, _, of, _ in rows)
     for method, result, of, reason in rows:
         print(f"{method:<5}  {result:<9}  {clean(of, 300):<{width}}  {clean(reason, 300)}".rstrip())

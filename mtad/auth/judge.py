@@ -1,4 +1,4 @@
-"""One message as a receiver judges it: SPF, DKIM and DMARC, and the header field that says so (RFC 8601)."""
+"""One message as a receiver judges it: SPF, DKIM, DMARC and ARC, and the header field that says so (RFC 8601)."""
 
 import asyncio
 import re
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from mtad.auth import dmarc, spf
+from mtad.auth import arc, dmarc, spf
 from mtad.dkim.verify import Result as Signature
 from mtad.dkim.verify import verify
 from mtad.dns.resolver import NoData, NoSuchName
@@ -30,6 +30,7 @@ class Judgement:
     spf_of: str
     dkim: tuple[Signature, ...]
     dmarc: dmarc.Result
+    arc: arc.Result
 
     @property
     def good(self) -> bool:
@@ -44,7 +45,9 @@ async def judge(dns: Dns, message: bytes, ip: str, helo: str, mail_from: str, no
 
     Never raises for what the message or DNS holds.
     """
-    signatures = await asyncio.to_thread(verify, message, _lookup(dns), now)
+    lookup = _lookup(dns)
+    signatures = await asyncio.to_thread(verify, message, lookup, now)
+    chain = await asyncio.to_thread(arc.verify, message, lookup)
     if ip:
         result = await spf.check(dns, ip, mail_from, helo, now, receiver)
     else:
@@ -56,7 +59,7 @@ async def judge(dns: Dns, message: bytes, ip: str, helo: str, mail_from: str, no
     else:
         passed = [one.domain for one in signatures if one.result == "pass"]
         verdict = await dmarc.evaluate(dns, author, [domain] if result.verdict == "pass" else [], passed)
-    return Judgement(result, mail_from or helo, tuple(signatures), verdict)
+    return Judgement(result, mail_from or helo, tuple(signatures), verdict, chain)
 
 
 def field(judgement: Judgement, receiver: str) -> str:
@@ -74,6 +77,8 @@ def field(judgement: Judgement, receiver: str) -> str:
     policy = f" (p={judgement.dmarc.policy})" if judgement.dmarc.policy else ""
     author = f" header.from={_value(judgement.dmarc.author_domain)}" if judgement.dmarc.author_domain else ""
     parts.append(f"dmarc={judgement.dmarc.verdict}{policy}{author}")
+    if judgement.arc.verdict != "none":
+        parts.append(f"arc={judgement.arc.verdict}")
     return "Authentication-Results: " + ";\r\n\t".join([receiver, *parts])
 
 

@@ -221,6 +221,17 @@ def _key(signature: _Signature, lookup: Lookup) -> rsa.RSAPublicKey | ed25519.Ed
     raise first or _Verdict("permerror", "there is no key record")
 
 
+def public_key(records: Sequence[str], tags: Mapping[str, str]) -> rsa.RSAPublicKey | ed25519.Ed25519PublicKey | str:
+    """The key for a signature with these tags (a, d, and i where it has one), or why there is none."""
+    why = "there is no key record"
+    for text in records[:RECORDS_MAX]:
+        try:
+            return _key_of(text, {name: value for name, value in tags.items() if name != "i"})
+        except _Verdict as verdict:
+            why = verdict.reason
+    return why
+
+
 def _key_of(text: str, tags: Mapping[str, str]) -> rsa.RSAPublicKey | ed25519.Ed25519PublicKey:
     """Judge a key record (RFC 6376 3.6.1, 6.1.2)."""
     if not text.isascii() or len(text) > SIGNATURE_MAX_BYTES:

@@ -61,6 +61,7 @@ def test_a_good_mail(here: Run, signed: Path) -> None:
     assert [one["result"] for one in row["dkim"]] == ["pass"]
     assert (row["dmarc"]["result"], row["dmarc"]["policy"]) == ("pass", "reject")
     assert row["dmarc"]["aligned_dkim"] == ["example.test"]
+    assert row["arc"]["result"] == "none"
 
 
 def test_a_forged_mail(here: Run, signed: Path) -> None:
