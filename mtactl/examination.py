@@ -12,7 +12,7 @@ from typing import Any
 
 from mtactl import selfmail
 from mtactl.cli import Options, call
-from mtactl.errors import CallError
+from mtactl.errors import EX_NOPERM, CallError
 from mtad import __version__
 from mtad.config import Config
 from mtad.control.tables import find
@@ -185,9 +185,13 @@ def _pid(asked: Asked) -> int:
 
 
 def _service(asked: Asked, config: Config) -> Iterator[Finding]:
-    status = _status(asked)
+    try:
+        answers: bool | None = bool(asked.rows("status"))
+    except CallError as failure:
+        answers = None if failure.code == EX_NOPERM else False
     facts = gather_host.service(_pid(asked), ())
-    yield from judge_service.service(facts, config, answers=bool(status), problems=status.get("problems", ()))
+    problems = _status(asked).get("problems", ())
+    yield from judge_service.service(facts, config, answers=answers, problems=problems)
 
 
 def _host(asked: Asked, config: Config) -> Iterator[Finding]:
@@ -250,6 +254,6 @@ def _mail(asked: Asked, config: Config, wishes: Wishes) -> Iterator[Finding]:
 
 def _unseen(check: str, failure: CallError) -> Finding:
     """A group that cannot be looked at: as good as not checked."""
-    if failure.code == 77:
+    if failure.code == EX_NOPERM:
         return note(check, f"not seen: {failure.text}", "Run the doctor as root to see all.")
     return error(check, f"not seen: {failure.text}", "What cannot be looked at cannot be called good.", "mtactl status")

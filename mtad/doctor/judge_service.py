@@ -135,8 +135,8 @@ def owners(holders: Sequence[Holder], ports: Sequence[int], pid: int) -> Iterato
                         f"systemctl disable --now {_unit_of(holder.program)}")  # fmt: skip
         elif not pid and not holder.pid:
             fine = False
-            yield note("listen.owner", f"somebody listens on port {holder.port}, and mtad does not run",
-                       "Only root can see who it is.", "run the doctor as root")  # fmt: skip
+            yield note("listen.owner", f"who listens on port {holder.port} cannot be seen",
+                       "It may be another mail server.", "run the doctor as root")  # fmt: skip
     if fine:
         shown = ", ".join(map(str, ports)) or "none"
         yield ok("listen.owner", f"no other program holds one of our ports ({shown})")
@@ -167,10 +167,12 @@ def sendmails(found: Sequence[Sendmail]) -> Iterator[Finding]:
 # --- service
 
 
-def service(facts: Service, config: Config, *, answers: bool, problems: Sequence[str]) -> Iterator[Finding]:
-    """`answers`: the daemon does; `problems`: what it says of itself."""
+def service(facts: Service, config: Config, *, answers: bool | None, problems: Sequence[str]) -> Iterator[Finding]:
+    """`answers`: the daemon does, None: but not to this user; `problems`: what it says of itself."""
     process, unit = facts.process, facts.unit
-    if not answers:
+    if answers is None:
+        yield note("service.running", "the daemon runs, and does not answer this user", "Run the doctor as root.")
+    elif not answers:
         yield error("service.running", "the daemon does not answer", "No mail is taken and none goes out.",
                     "systemctl start mtad; journalctl -u mtad -n 50")  # fmt: skip
     elif problems:

@@ -195,6 +195,8 @@ def test_the_service(changes: dict[str, object], check: str, grade: Grade) -> No
     assert grades(judge_service.service(facts, CONFIG, answers=True, problems=()))[check] == grade
     down = grades(judge_service.service(facts, CONFIG, answers=False, problems=()))
     assert down["service.running"] == "error"
+    unseen = grades(judge_service.service(facts, CONFIG, answers=None, problems=()))
+    assert unseen["service.running"] == "note"
 
 
 def test_the_firewall() -> None:
