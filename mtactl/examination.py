@@ -12,7 +12,7 @@ from typing import Any
 
 from mtactl import selfmail
 from mtactl.cli import Options, call
-from mtactl.errors import EX_NOPERM, CallError
+from mtactl.errors import EX_NOPERM, EX_NOTHING, CallError
 from mtad import __version__
 from mtad.config import Config
 from mtad.control.tables import find
@@ -26,6 +26,7 @@ from mtad.tls.chain import examine
 BACKUP_FOLDER = "/var/backups/mtad"
 VERIFY_MAX_BYTES = 4 << 30
 USERS_MAX = 200
+INTEGRITY_MAX = 1000  # messages that are read in passing
 
 Rows = list[dict[str, Any]]
 
@@ -62,6 +63,19 @@ class Asked:
         if isinstance(found, CallError):
             raise found
         return found
+
+    def told(self, verb: str, /, **arguments: Any) -> Rows:
+        """The rows of a check, which ends with 1 when it found something. CallError for all else."""
+        operation = find(verb)
+        assert operation is not None, verb
+        rows: Rows = []
+        try:
+            for row in call(operation, self._options, arguments, quiet=True):
+                rows.append(row)
+        except CallError as failure:
+            if failure.code != EX_NOTHING:
+                raise
+        return rows
 
 
 def examination(options: Options, config: Config, wishes: Wishes) -> Iterator[str | Finding]:
@@ -192,6 +206,11 @@ def _service(asked: Asked, config: Config) -> Iterator[Finding]:
     facts = gather_host.service(_pid(asked), ())
     problems = _status(asked).get("problems", ())
     yield from judge_service.service(facts, config, answers=answers, problems=problems)
+    if answers:
+        try:
+            yield from judge_service.alerts(asked.told("alerts"))
+        except CallError as failure:
+            yield _unseen("service.alerts", failure)
 
 
 def _host(asked: Asked, config: Config) -> Iterator[Finding]:
@@ -209,6 +228,16 @@ def _queue(asked: Asked, config: Config) -> Iterator[Finding]:
         yield _unseen("queue.size", failure)
         return
     yield from judge_mail.queue(stats, config, time.time())
+    # It reads all of it; on a stopped daemon's data it would make us the daemon's user for good.
+    few = stats["messages"] <= INTEGRITY_MAX
+    rows: Rows | None = None
+    if few and _status(asked):
+        try:
+            rows = asked.told("check")
+        except CallError as failure:
+            yield _unseen("queue.integrity", failure)
+            return
+    yield from judge_mail.integrity(rows)
 
 
 def _backups(asked: Asked, config: Config, wishes: Wishes) -> Iterator[Finding]:

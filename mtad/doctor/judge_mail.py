@@ -341,6 +341,21 @@ def queue(stats: Row, config: Config, now: float) -> Iterator[Finding]:
         yield ok("queue.failed", f"{failed:.0%} of {ended} finished recipients failed")
 
 
+def integrity(rows: Sequence[Row] | None) -> Iterator[Finding]:
+    """`rows` of check; None: it was not made."""
+    why = "A mail that is not what was accepted must not be sent."
+    if rows is None:
+        yield note("queue.integrity", "the queue was not read as a whole: it is long, or the daemon is down", why,
+                   "mtactl check")  # fmt: skip
+        return
+    found = [row for row in rows if row["level"] in ("error", "warning")]
+    for row in found:
+        grade = error if row["level"] == "error" else warning
+        yield grade("queue.integrity", row["what"], why, row["fix"] or "mtactl check --repair")
+    if not found:
+        yield ok("queue.integrity", rows[-1]["what"] if rows else "nothing to read")
+
+
 # --- name servers
 
 

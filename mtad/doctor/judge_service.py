@@ -1,6 +1,7 @@
 """Graders of files, other mail servers, the service and what protects it. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from mtad.config import Config
 from mtad.doctor.facts import Entry, Holder, Sendmail, Service
@@ -196,6 +197,15 @@ def service(facts: Service, config: Config, *, answers: bool | None, problems: S
         yield ok("service.monitoring", f"metrics are at port {config.listen.http.port} of {config.listen.http.host}")
     if unit.manager and unit.loaded and unit.properties.get("ActiveState") != "active" and answers:
         yield note("service.unit", "the daemon that answers was not started by its unit")
+
+
+def alerts(rows: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    """`rows` of alerts."""
+    firing = [row for row in rows if row["firing"]]
+    for row in firing:
+        yield warning("service.alerts", row["text"], "It is worth waking somebody.", row["advice"] or "mtactl alerts")
+    if not firing:
+        yield ok("service.alerts", "nothing that should wake somebody")
 
 
 _HARDENED = {

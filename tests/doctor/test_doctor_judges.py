@@ -351,3 +351,13 @@ def test_what_dns_check_found() -> None:
         ("dns.spf.missing", "error", "example.test: none"),
         ("dns.check", "ok", "example.test: mx: mail"),
     ]
+
+
+def test_what_check_and_alerts_say() -> None:
+    good = {"level": "good", "what": "3 messages", "fix": "", "done": ""}
+    assert grades(judge_mail.integrity([good])) == {"queue.integrity": "ok"}
+    assert grades(judge_mail.integrity(None)) == {"queue.integrity": "note"}
+    assert grades(judge_mail.integrity([{**good, "level": "error"}, good])) == {"queue.integrity": "error"}
+    alert = {"name": "queue", "firing": False, "text": "1001 wait", "advice": ""}
+    assert grades(judge_service.alerts([alert])) == {"service.alerts": "ok"}
+    assert grades(judge_service.alerts([alert, {**alert, "firing": True}])) == {"service.alerts": "warning"}
