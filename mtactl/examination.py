@@ -26,6 +26,7 @@ from mtad.tls.chain import examine
 BACKUP_FOLDER = "/var/backups/mtad"
 VERIFY_MAX_BYTES = 4 << 30
 USERS_MAX = 200
+DOMAINS_MAX = 10  # whose DNS is checked: each may take a minute
 INTEGRITY_MAX = 1000  # messages that are read in passing
 
 Rows = list[dict[str, Any]]
@@ -115,8 +116,8 @@ def _here(fix: str, options: Options) -> str:
 
 def _dns(asked: Asked, config: Config, wishes: Wishes) -> Iterator[Finding]:
     """`dns check` of each domain: its findings are ours, and each part without one is fine."""
-    for domain in wishes.domains:
-        if wishes.offline:
+    for number, domain in enumerate(wishes.domains):
+        if wishes.offline or number >= DOMAINS_MAX:
             yield question("dns.check", f"Is DNS of {domain} as it should be?", "Deliverability is mostly DNS.",
                            f"mtactl dns check {domain}")  # fmt: skip
             continue
@@ -273,7 +274,10 @@ def _versions(asked: Asked, config: Config) -> Iterator[Finding]:
 
 
 def _mail(asked: Asked, config: Config, wishes: Wishes) -> Iterator[Finding]:
-    if wishes.self_mail:
+    if wishes.self_mail and not _status(asked):
+        yield error("mail.local", "no mail can be tried: the daemon does not answer", "No mail is taken.",
+                    "systemctl start mtad")  # fmt: skip
+    elif wishes.self_mail:
         yield from selfmail.findings(asked, config, wishes.user)
     else:
         yield question("mail.local", "Does a mail get through each way in, signed and delivered? It was not tried.",
