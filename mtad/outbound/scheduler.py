@@ -285,6 +285,7 @@ class Scheduler:
             await self._store.release(jobs)
         except StoreError as error:  # they end by themselves
             self._events.store_trouble(str(error))
+        self.wake()  # while they were leased, the last look at the queue saw nothing due before the leases end
 
     async def _renew(self) -> None:
         while True:

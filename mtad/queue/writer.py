@@ -178,6 +178,7 @@ class Writer:
                 outcomes += [(item.future, result, None) for item, result in zip(group, results, strict=True)]
         except Exception as error:  # noqa: BLE001  (goes to whoever asked)
             self._rollback()
+            self._make_room(error)
             if len(items) == 1:
                 return [(items[0].future, None, _public(error))]
             return [outcome for item in items for outcome in self._write([item])]
@@ -189,6 +190,7 @@ class Writer:
             # Perhaps it is on the disk: doing it again could do it twice, and a crash could bring it to life.
             self._rollback()
             self._overwrite()
+            self._make_room(error)
             return [(item.future, None, _public(error)) for item in items]
         return outcomes
 
@@ -197,6 +199,11 @@ class Writer:
             return item.future, item.work.run([item.argument])[0], None
         except Exception as error:  # noqa: BLE001  (goes to whoever asked)
             return item.future, None, _public(error)
+
+    def _make_room(self, error: Exception) -> None:
+        """On a full disk the log gives back what it takes, if the database has room for it."""
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            self._checkpoint("TRUNCATE")
 
     def _rollback(self) -> None:
         with suppress(sqlite3.Error):  # the next BEGIN says so to whoever asks

@@ -25,6 +25,8 @@ async def check(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
     else:
         found = await _working(admin, seen)
     found += await asyncio.to_thread(lambda: [*look.places(paths), *_files(admin.config)])
+    lost = {one.subject for one in found if one.cure == "lose"}
+    found = [one for one in found if not (one.cure == "close" and one.subject in lost)]
     left = 0
     async with aclosing(_mended(admin, found) if args["repair"] else _told(found)) as rows:
         async for row in rows:
