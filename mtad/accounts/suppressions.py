@@ -131,8 +131,8 @@ class Suppressions:
             one.user, canonical(one.address), clean(one.reason, REASON_MAX), one.made_by, one.made_at, one.until_at,
             one.error,
         )  # fmt: skip
-        self._keep(one)
         await self._store.save_suppression(one)
+        self._keep(one)
         return one
 
     async def remove(self, text: str, user: str | None = None) -> Sequence[Suppression]:
@@ -140,8 +140,8 @@ class Suppressions:
         address = canonical(text)
         gone = [one for one in self._by_address.get(address, {}).values() if user in (None, one.user)]
         for one in gone:
-            self._drop(one)
             await self._store.delete_suppression(one.user, one.address)
+            self._drop(one)
         return gone
 
     async def bounced(self, peer: Peer, address: str, message_id: str, reply: Reply, config: Delivery) -> bool:

@@ -99,6 +99,7 @@ class Delivery:
 
     async def _said(self, job: Job, admit: Admit) -> tuple[Job, Sequence[Said]]:
         if not job.domain:
+            job = await admit(Discard())  # it goes nowhere from here
             return job, [Said(_EXPANDED, "aliases")] * len(job.recipients)
         if late(job.message, self._clock()):
             return job, [Said(to.last if to.last is not None and to.last.temporary else _LATE) for to in job.recipients]

@@ -535,6 +535,7 @@ async def test_an_expanded_alias_is_a_success_of_its_own(tmp_path):
         content = await made.store.content(report.message_id) if report.state == State.READY else None
         assert content is None or b"Action: expanded" in content.body
         assert any("relay=aliases" in line for line in made.lines)
+        assert made.sites.of("").local  # its pace is ours
 
 
 # --- trouble

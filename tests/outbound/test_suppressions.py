@@ -19,6 +19,7 @@ from mtad.mail.classify import classify
 from mtad.mail.envelope import Message, NewMessage, Recipient, State
 from mtad.mail.envelope import Peer as From
 from mtad.mail.reply import Reply
+from mtad.queue.store import StoreError
 
 NO = Reply(550, "5.1.1", "No such user\nhere", "mx.y.test", "rcpt")
 ALICE = From("submission", "192.0.2.7", user="alice@own.test")
@@ -204,3 +205,14 @@ async def test_what_is_not_tried_says_nothing_of_the_site(tmp_path) -> None:
             assert not site.running
             await scheduler.drain(5)
             await task
+
+
+async def test_what_could_not_be_written_down_is_not_in_force(made) -> None:
+    them = fresh(made)
+    one = await them.add(Suppression("u", "kept@y.test"))
+    await made.store.close()
+    with pytest.raises(StoreError):
+        await them.add(Suppression("u", "lost@y.test"))
+    with pytest.raises(StoreError):
+        await them.remove("kept@y.test")
+    assert list(them.list()) == [one]
