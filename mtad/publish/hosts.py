@@ -152,7 +152,7 @@ async def _listed(area: Area, checked: Checked, addresses: Sequence[str]) -> Non
     if pairs:
         asked = len(checked.config.dns.lists) - len(refused)
         area.say(
-            f"{asked} lists of bad addresses asked"
+            f"{asked} list{'' if asked == 1 else 's'} of bad addresses asked"
             + (f"; {', '.join(sorted(refused))} refuses this resolver" if refused else "")
         )
 

@@ -61,6 +61,7 @@ class World:
         self.lines: list[str] = []
         self.second: list[str] | None = None  # what another server, 127.0.0.2, has; None = there is none
         self.serials = (7, 7)
+        self.patience_s = 4.0  # less where somebody is silent on purpose
         self.wrong: Callable[[DnsServer, DnsServer | None], None] = lambda first, second: None
 
     async def correct(self) -> "World":
@@ -78,7 +79,9 @@ class World:
         from dataclasses import replace
 
         servers = (Address("127.0.0.1", port),)
-        return replace(self.config, dns=Dns(servers, timeout_s=1.0, addresses=ADDRESSES, lists=("bl.test",)))
+        return replace(
+            self.config, dns=Dns(servers, timeout_s=self.patience_s, addresses=ADDRESSES, lists=("bl.test",))
+        )
 
     def change(self, pattern: str, line: str = "") -> None:
         """Put a line (or none) in place of the one that matches; with no match it is added."""
@@ -111,7 +114,7 @@ class World:
                 domain,
                 port=first.port,
                 https_port=web.port,
-                query_s=1.0,
+                query_s=self.patience_s,
                 **more,
             )
             return [area async for area in found]

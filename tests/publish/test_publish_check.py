@@ -72,6 +72,7 @@ MISTAKES = {
 
 async def test_a_zone_with_two_dozen_mistakes(world: World) -> None:
     """All in one zone: each is named, with the line that puts it right."""
+    world.patience_s = 1.5
     world.change(r"PTR", "10.2.0.192.in-addr.arpa. 60 IN PTR host-10.provider.test.")
     world.change(r" AAAA ")
     world.change(r"^example.test. 3600 IN MX", "example.test. 60 IN MX 10 alias.example.test.")
@@ -232,7 +233,7 @@ async def test_nobody_answers(world: World) -> None:
         names = {name.to_text(omit_final_dot=True) for name in first.zone.nodes}
         first.wrong = dict.fromkeys(names | {"test", ""}, silent)
 
-    world.wrong = wrong
+    world.wrong, world.patience_s = wrong, 0.5
     found = await world.check(offline=True, check_s=8.0)
     assert "check.incomplete" in ids(found) or "ns.none" in ids(found)
     assert not [one for one in found if one.id.startswith(("spf.", "dkim.missing"))]
@@ -247,7 +248,7 @@ async def test_what_is_no_answer(world: World, answer: bytes | None) -> None:
     def wrong(first: DnsServer, second: DnsServer | None) -> None:
         first.wrong[f"_dmarc.{DOMAIN}"] = lambda query: answer
 
-    world.wrong = wrong
+    world.wrong, world.patience_s = wrong, 0.5
     assert "check.incomplete" in ids(await world.check(offline=True))
 
 
