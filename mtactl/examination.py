@@ -17,7 +17,7 @@ from mtad import __version__
 from mtad.config import Config
 from mtad.control.tables import find
 from mtad.dns.resolver import Resolver
-from mtad.doctor import gather_host, gather_net, judge_host, judge_mail, judge_service
+from mtad.doctor import gather_host, gather_net, judge_access, judge_host, judge_mail, judge_service
 from mtad.doctor.finding import QUESTIONS, Finding, error, note, question, wanted
 from mtad.mail.text import clean
 from mtad.queue import database
@@ -162,10 +162,10 @@ def _listen(asked: Asked, config: Config, wishes: Wishes) -> Iterator[Finding]:
 
 
 def _relay(config: Config) -> Iterator[Finding]:
-    yield from judge_mail.relay(asyncio.run(gather_net.relay_tries(config)))
-    yield from judge_mail.trusted(config)
-    yield from judge_mail.limits(config)
-    yield from judge_mail.token(config)
+    yield from judge_access.relay(asyncio.run(gather_net.relay_tries(config)))
+    yield from judge_access.trusted(config)
+    yield from judge_access.limits(config)
+    yield from judge_access.token(config)
 
 
 def _dkim(asked: Asked, config: Config) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mtad.config import Access, Address, Config, Listen, Paths
-from mtad.doctor import gather_host, judge_host, judge_mail, judge_service
+from mtad.doctor import gather_host, judge_access, judge_host, judge_mail, judge_service
 from mtad.doctor.facts import (
     Archive,
     Backups,
@@ -220,13 +220,13 @@ def test_the_firewall() -> None:
     ],
 )
 def test_tokens(token: str, grade: Grade) -> None:
-    assert grades(judge_mail.token(replace(CONFIG, access=Access(admin_token=token)))) == {"relay.token": grade}
+    assert grades(judge_access.token(replace(CONFIG, access=Access(admin_token=token)))) == {"relay.token": grade}
 
 
 def test_no_token() -> None:
     for host, grade in (("127.0.0.1", "ok"), ("::1", "ok"), ("localhost", "ok"), ("0.0.0.0", "error")):
         listen = replace(CONFIG.listen, http=Address(host, 8080))
-        assert grades(judge_mail.token(replace(CONFIG, listen=listen))) == {"relay.token": grade}
+        assert grades(judge_access.token(replace(CONFIG, listen=listen))) == {"relay.token": grade}
 
 
 @pytest.mark.parametrize(
@@ -240,16 +240,16 @@ def test_no_token() -> None:
     ],
 )
 def test_trusted_networks(networks: tuple[str, ...], grade: Grade) -> None:
-    assert grades(judge_mail.trusted(replace(CONFIG, access=Access(networks)))) == {"relay.trusted": grade}
+    assert grades(judge_access.trusted(replace(CONFIG, access=Access(networks)))) == {"relay.trusted": grade}
 
 
 def test_relaying() -> None:
     refused = RelayTry("smtp 192.0.2.1:25", "192.0.2.1", "a@example.net", "b@example.com", 550, "no")
     asked = RelayTry("submission 192.0.2.1:587", "192.0.2.1", "a@example.net", "b@example.com", 530, "sign in")
-    assert grades(judge_mail.relay([refused, asked])) == {"relay.open": "ok", "relay.sign_in": "ok"}
-    assert grades(judge_mail.relay([refused, replace(refused, code=250)]))["relay.open"] == "error"
-    assert grades(judge_mail.relay([replace(asked, code=250)]))["relay.sign_in"] == "error"
-    assert grades(judge_mail.relay([replace(refused, code=0)])) == {"relay.open": "note", "relay.sign_in": "note"}
+    assert grades(judge_access.relay([refused, asked])) == {"relay.open": "ok", "relay.sign_in": "ok"}
+    assert grades(judge_access.relay([refused, replace(refused, code=250)]))["relay.open"] == "error"
+    assert grades(judge_access.relay([replace(asked, code=250)]))["relay.sign_in"] == "error"
+    assert grades(judge_access.relay([replace(refused, code=0)])) == {"relay.open": "note", "relay.sign_in": "note"}
 
 
 @pytest.mark.parametrize(

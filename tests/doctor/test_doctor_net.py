@@ -10,7 +10,7 @@ import pytest
 
 from mtad.config import Access, Address, Config, Dns, Listen, Paths
 from mtad.dns.resolver import Resolver
-from mtad.doctor import gather_net, judge_mail
+from mtad.doctor import gather_net, judge_access
 from mtad.doctor.gather_net import STRANGER_TO, vantages
 
 CONFIG = Config(
@@ -53,7 +53,7 @@ async def test_an_open_relay(trick: str) -> None:
     async with server(relays(f"<{trick}>")) as port:
         tries = await gather_net.relay_tries(listens(port))
     assert [one.recipient for one in tries if one.code == 250] == [trick]
-    bad = [one for one in judge_mail.relay(tries) if one.grade == "error"]
+    bad = [one for one in judge_access.relay(tries) if one.grade == "error"]
     assert [one.id for one in bad] == ["relay.open"]
     assert trick in bad[0].what
 
