@@ -116,8 +116,9 @@ def _next(user: str, ip: str, total: _Sum, *, frozen: bool, known: bool) -> list
         f"mtactl user freeze {shlex.quote(name)}" for name, _ in total.users.most_common(3) if name and not user
     ]
     if total.states["waiting"] or total.states["held"]:
+        state = "" if total.states["waiting"] else " --state held"
         commands += [
-            f"mtactl queue list {selector} --state held",
+            f"mtactl queue list {selector}{state}",
             f"mtactl queue purge {selector} --reason 'spam'",
             f"mtactl queue release {selector}",
         ]
