@@ -129,6 +129,8 @@ async def no_memory(root: Path, count: int, rng: random.Random) -> Result:
                 deaths += 1
                 host.ledger.died(time.time(), 0)
             await asyncio.sleep(FREE_S)
+        if not host.alive:
+            await host.up()
     return Result("no memory", count, ledger.verdict(), {"daemons that ended by it": deaths})
 
 
