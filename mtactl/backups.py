@@ -328,10 +328,11 @@ def _named(file: str, *, sealed: bool) -> str:
 
 
 def _pack(options: Options, certificates: bool, secret: "Secret | None", out: _Out) -> dict[str, Any]:
+    from mtactl import apart
     from mtad.backup.archive import BackupError, Member, Packer
 
     packer = Packer(out, secret)
-    rows = _rows(options, certificates)
+    rows = apart.rows(options, "backup.stream", {"certificates": certificates})
     progress: Progress | None = None
     source = _Octets(rows)
     try:
@@ -378,42 +379,6 @@ class _Octets:
         if self.progress is not None:
             self.progress.add(len(octets))
         return octets
-
-
-def _rows(options: Options, certificates: bool) -> Iterator[dict[str, Any]]:
-    """From the daemon; of a stopped one from a process of its own, which becomes the owner of the data: this one may
-    have to write where that owner must not."""
-    import subprocess
-    from dataclasses import replace
-
-    from mtactl.cli import call
-    from mtactl.errors import Unreachable
-    from mtad.control.tables import find
-
-    operation = find("backup.stream")
-    assert operation is not None
-    try:
-        yield from call(replace(operation, offline="no"), options, {"certificates": certificates})
-        return
-    except Unreachable:
-        if options.socket:
-            raise
-    words = ["--root", options.root] if options.root else []
-    command = [sys.executable, "-m", "mtactl", *words, "backup", "stream", "--json"]
-    with subprocess.Popen(
-        command + ["--certificates"] * certificates, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as reader:
-        assert reader.stdout is not None
-        assert reader.stderr is not None
-        for line in reader.stdout:
-            yield json.loads(line)
-        said = reader.stderr.read().decode("utf-8", "replace").strip()
-        code = reader.wait()
-    text = "\n".join(line.removeprefix("mtactl: ") for line in said.splitlines())
-    if code:
-        raise CallError(text, code)
-    if text:
-        say(text)
 
 
 # --- reading

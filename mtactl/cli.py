@@ -172,6 +172,9 @@ def _command(word: str) -> click.Command:
         groups[word]["sign"] = ("Sign a mail in a file", _local("dkim_sign", "signing"))
         groups[word]["verify"] = ("Verify the signatures of a mail in a file", _local("dkim_verify", "signing"))
         groups[word]["import-opendkim"] = ("Take over OpenDKIM's keys", _local("dkim_import_opendkim", "signing"))
+    elif word == "queue":
+        groups[word]["export"] = ("Move mail to another host's queue", _local("export", "transfers"))
+        groups[word]["import"] = ("Take mail from another host's queue", _local("import_", "transfers"))
     elif word == "backup":
         groups[word] = {
             "create": ("Write a backup, while the daemon works", _local("create", "backups")),
@@ -257,7 +260,7 @@ def _verb(operation: Operation) -> click.Command:
                 click.Option(["--password-fd"], type=click.INT, metavar="FD", help="Read the password from there.")
             )
         else:
-            params.append(_option(param))
+            params.append(option(param))
     if operation.stream:
         params.append(
             click.Option(["--format"], metavar="NAME", help="Print a table as plain, grid, github, tsv, html ...")
@@ -278,7 +281,8 @@ def _verb(operation: Operation) -> click.Command:
     )
 
 
-def _option(param: Param) -> click.Option:
+def option(param: Param) -> click.Option:
+    """What a parameter is on the command line."""
     flag = f"--{param.name.replace('_', '-')}"
     if param.kind == "flag":
         return click.Option([flag], is_flag=True, help=param.help)

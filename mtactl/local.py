@@ -33,6 +33,7 @@ from mtad.service import make_directories
 NOTE = "mtad is not running; using its data directly"
 _OF_THE_STORE = frozenset(
     {"queue", "user", "backup", "block", "audit", "explain", "suppress", "site", "suspend", "trace", "log", "incident"}
+    | {"transfer"}
 )
 
 

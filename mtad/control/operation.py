@@ -45,6 +45,7 @@ Kind = Literal[
     "lines",
     "key",
     "moment",
+    "octets",
 ]
 
 
@@ -108,6 +109,7 @@ _PARSERS: Mapping[Kind, Callable[[object], Any]] = {
     "lines": values.line,
     "key": values.key_file,
     "moment": values.moment,
+    "octets": values.octets,
 }
 
 
@@ -152,7 +154,7 @@ def _parse(param: Param, value: Any) -> Any:
     except values.BadValue as error:
         shown = (
             f"{value[:60]!a} "
-            if isinstance(value, str) and value and param.kind not in ("secret", "lines", "key")
+            if isinstance(value, str) and value and param.kind not in ("secret", "lines", "key", "octets")
             else ""
         )
         raise UsageError(param.name, f"{shown}{error}") from None

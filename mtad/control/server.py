@@ -186,6 +186,8 @@ class _Connection:
 
     async def send(self, octets: bytes) -> None:
         """Write and wait until the peer takes it. _Gone when it does not."""
+        if self._writer.transport.is_closing():  # uvloop would raise a RuntimeError
+            raise _Gone
         self._writer.write(octets)
         try:
             async with asyncio.timeout(self._server.idle_s):

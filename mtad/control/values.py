@@ -1,4 +1,6 @@
-"""Operator's values: text -> its parsed form. Pure, and free of imports: it is on the start-up path of mtactl."""
+"""Operator's values: text -> its parsed form. Pure, and light: it is on the start-up path of mtactl."""
+
+from binascii import a2b_base64
 
 TEXT_MAX = 1000
 PATH_MAX = 4096
@@ -34,6 +36,7 @@ EVENTS = (
 
 LINE_MAX = 4096
 KEY_FILE_MAX = 32_768
+OCTETS_MAX = 512 * 1024
 DEFAULT = -1
 """What `quota` makes of "default"."""
 
@@ -166,6 +169,16 @@ def compare(given: object) -> tuple[str, int]:
     if sign == "<=":
         return "<", number + 1
     return sign or "=", number
+
+
+def octets(given: object) -> bytes:
+    """Octets in base64, at most OCTETS_MAX of them."""
+    if not isinstance(given, str) or len(given) > OCTETS_MAX * 4 // 3 + 4:
+        raise BadValue("is not base64, or too long")
+    try:
+        return a2b_base64(given, strict_mode=True)
+    except ValueError:
+        raise BadValue("is not base64") from None
 
 
 def identifier(given: object) -> str:

@@ -3,15 +3,18 @@
 Every change of the queue by an operator and its line in the trail are one transaction.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from mtad.mail.envelope import Job, State
 from mtad.queue.store import Selector, Settlement
 
 if TYPE_CHECKING:
     from mtad.accounts.users import StoredUser
+    from mtad.queue.transfers import Transfers
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,10 @@ class Looked:
 
 class OperatorStore(Protocol):
     """Each call is one transaction, durable when it returns."""
+
+    async def transfer(self, call: "Callable[[Transfers], T]", *, read: bool = False) -> "T":
+        """Have something done to the mail on its way to another queue, or from one. ValueError as it says. `read`: it
+        changes nothing."""
 
     async def note(self, entry: Entry, now: float) -> int:
         """Add a line to the trail. Its number."""

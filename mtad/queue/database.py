@@ -3,7 +3,9 @@
 import errno
 import fcntl
 import os
+import re
 import sqlite3
+from contextlib import suppress
 
 from mtad.config import Paths
 from mtad.queue import files
@@ -12,6 +14,10 @@ from mtad.queue.writer import store_error
 
 APPLICATION_ID = 0x6D746164  # "mtad"
 
+KEPT_COPIES = 3
+"""Of the database as it was before upgrades."""
+
+_COPY = re.compile(r"backup-schema-\d+\.db")
 _MIGRATIONS = os.path.join(os.path.dirname(__file__), "migrations")
 
 # A lease is the daemon's promise to itself: it ends with the process, so it is never written to the disk.
@@ -164,6 +170,8 @@ def _migrate(connection: sqlite3.Connection, paths: Paths, *, write: bool) -> No
         )
     if version < known and not write:
         raise StoreError(f"{paths.database} is of an older mtad (schema {version} of {known}): start mtad once")
+    if 0 < version < known:
+        _keep_copy(connection, paths, version)
     for number, path in sorted(steps.items()):
         if number <= version:
             continue
@@ -178,6 +186,41 @@ def _migrate(connection: sqlite3.Connection, paths: Paths, *, write: bool) -> No
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+
+
+def _keep_copy(connection: sqlite3.Connection, paths: Paths, version: int) -> None:
+    """What the database was before it is brought up to date: data/backup-schema-N.db, complete and durable under its
+    name. The newest KEPT_COPIES stay. Without room for it nothing is changed."""
+    path = f"{paths.data}/backup-schema-{version}.db"
+    part = f"{path}.part"
+    try:
+        with suppress(FileNotFoundError):
+            os.unlink(part)
+        os.close(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        copy = sqlite3.connect(part, isolation_level=None)
+        try:
+            copy.execute("PRAGMA synchronous = OFF")  # synced as a whole below
+            connection.backup(copy)
+        finally:
+            copy.close()
+        fd = os.open(part, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(part, path)
+        files.sync_directory(paths.data)
+        kept = [name for name in os.listdir(paths.data) if _COPY.fullmatch(name)]
+        for name in sorted(kept, key=lambda name: os.stat(f"{paths.data}/{name}").st_mtime)[:-KEPT_COPIES]:
+            os.unlink(f"{paths.data}/{name}")
+    except (OSError, sqlite3.Error) as error:
+        cause = store_error(error) if isinstance(error, sqlite3.Error) else error.strerror
+        with suppress(OSError):
+            os.unlink(part)
+        raise StoreError(
+            f"{paths.database} is of an older mtad (schema {version}) and cannot be copied to {path} before it is"
+            f" brought up to date: {cause}"
+        ) from None
 
 
 def migrations() -> dict[int, str]:

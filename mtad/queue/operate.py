@@ -109,6 +109,10 @@ class Operate:
             )
         return Changed(recipients, active, audit)
 
+    def pick(self, ask: ChangeAll) -> tuple[int, int]:
+        """Put what such a change would be about into temp.picked, for whoever does more with it in this transaction."""
+        return self._pick(ask)
+
     def preview(self, ask: ChangeAll) -> Preview:
         recipients, active = self._pick(ask)
         if not recipients or not ask.rows:

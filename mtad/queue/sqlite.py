@@ -5,9 +5,9 @@ import hashlib
 import os
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from mtad import faults
 from mtad.config import Paths
@@ -52,6 +52,7 @@ from mtad.queue.store import (
 from mtad.queue.suppressions import Bounce, SuppressionRows
 from mtad.queue.tlsrows import TlsRows
 from mtad.queue.trail import Trail
+from mtad.queue.transfers import Transfers
 from mtad.queue.writer import A, Phase, R, Work, Writer, one_by_one
 
 if TYPE_CHECKING:
@@ -189,6 +190,9 @@ class SqliteStore:
         self._tallies = Work("tallies", one_by_one(history.tallies), Phase.READ)
         self._reports = Work("reports", one_by_one(history.reports), Phase.READ)
         self._report_of = Work("report_of", one_by_one(history.report_of), Phase.READ)
+        self._transfers = Transfers(connection, operate)
+        self._transfer: Work[Any, Any] = Work("transfer", one_by_one(_called))
+        self._look_at_transfers: Work[Any, Any] = Work("look_at_transfers", one_by_one(_called), Phase.READ)
         self._backup = Work("backup", one_by_one(self._copy_database), Phase.LONG)
 
     async def accept(self, new: NewMessage) -> str:
@@ -464,6 +468,12 @@ class SqliteStore:
             await asyncio.to_thread(files.delete, self._spool, gone)
         return changed
 
+    async def transfer(self, call: Callable[[Transfers], R], *, read: bool = False) -> R:
+        """Have something done to transfers (mtad.queue.transfers), as one transaction, durable when it returns."""
+        if read:
+            return cast("R", await self._writer.do(self._look_at_transfers, partial(call, self._transfers)))
+        return cast("R", await self._operating(self._transfer, partial(call, self._transfers)))
+
     async def hold_rules(self) -> Sequence[HoldRule]:
         return await self._writer.do(self._hold_rules, None)
 
@@ -552,6 +562,10 @@ class SqliteStore:
     def _between(self, status: int, remaining: int, total: int) -> None:
         if remaining:  # after the last step nothing may change before the bodies are linked
             self._writer.breathe()
+
+
+def _called(call: Callable[[], object]) -> object:
+    return call()
 
 
 def _size(new: NewMessage) -> int:

@@ -35,6 +35,7 @@ INDEX: Mapping[str, str] = {
     "maildrop": "daemon",
     "config": "daemon",
     "backup": "backup",
+    "transfer": "transfer",
     "audit": "audit",
     "check": "check",
 }
