@@ -79,6 +79,8 @@ def _by_database(restored: sqlite3.Connection, path: str, now: float) -> Marked:
                 f"SELECT state, {_LAST} FROM recipient WHERE message = ? AND n = ?",  # noqa: S608  (a constant)
                 (message, n),
             ).fetchone()
+            if row is None and _parked(old, message, n):
+                continue  # on its way to another host, which may not have it yet
             if row is None and message <= newest:
                 # It ended so long ago that its history was forgotten, or was purged and the trash emptied.
                 row = (int(State.DONE), 250, "", "ended after the backup, says the old queue", "", "", "")
@@ -91,6 +93,14 @@ def _by_database(restored: sqlite3.Connection, path: str, now: float) -> Marked:
         return Marked(delivered, purged)
     finally:
         old.close()
+
+
+def _parked(old: sqlite3.Connection, message: int, n: int) -> bool:
+    try:
+        found = old.execute("SELECT 1 FROM parked WHERE message = ? AND n = ?", (message, n)).fetchone()
+    except sqlite3.OperationalError:  # an older schema
+        return False
+    return found is not None
 
 
 def _secret(connection: sqlite3.Connection) -> bytes:

@@ -196,6 +196,10 @@ class Transfers:
     def received(self, asked: tuple[str, float, Entry]) -> Transfer:
         """All of it is parked."""
         transfer_id, now, entry = asked
+        transfer = self.find(transfer_id, "in")
+        parked = self._one("SELECT count(DISTINCT message), count(*) FROM parked WHERE transfer = ?", transfer_id)
+        if parked != (transfer.messages, transfer.recipients):
+            raise TransferError("not all of it could be stored")
         self._move(transfer_id, "received", now)
         transfer = self.find(transfer_id, "in")
         trail.record(self._connection, entry, transfer.recipients, now)

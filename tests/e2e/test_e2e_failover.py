@@ -1,6 +1,7 @@
 """A planned failover: the queue of one host goes to another, whole, once, whatever is cut off on the way."""
 
 import shlex
+import smtplib
 from pathlib import Path
 
 from peer_mtad import BIN, Make, Mtad
@@ -19,6 +20,20 @@ def filled(mtad: Make, sink: Sink) -> tuple[Mtad, Mtad]:
         text = b"text\n" * (50_000 if n == 0 else 10)
         old.sendmail("-fa@example.test", f"r{n}@remote.test", mail=b"Message-ID: <m.%d@x>\n\n" % n + text)
     return old, new
+
+
+def test_more_than_goes_into_one_transaction(mtad: Make) -> None:
+    many = 120
+    old, new = mtad("old", listeners=("smtp",)).start(), mtad("new").start()
+    for host in (old, new):
+        host.mtactl("suspend", "add", "--domain", "remote.test")
+    with smtplib.SMTP("127.0.0.1", old.ports["smtp"], timeout=30) as client:
+        for n in range(many):
+            client.sendmail("a@example.test", [f"r{n}@remote.test"], b"Subject: x\r\n\r\n")
+    before = waiting(old)
+    assert len(before) == many
+    old.mtactl("queue", "export", "--all", "--to-command", there(new))
+    assert waiting(new) == before
 
 
 def there(host: Mtad) -> str:

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any, TypeVar
 
 from mtad.control.admin import Admin, Args, Failed, Handler, Row
@@ -246,7 +247,7 @@ def _messages(path: str, spool: str) -> Iterator[Packed]:
 
 
 def _some(messages: Iterator[Packed]) -> list[Packed]:
-    return [packed for packed, _ in zip(messages, range(PAGE), strict=False)]
+    return list(islice(messages, PAGE))
 
 
 def _lines(path: str) -> Iterator[tuple[bytes, dict[str, Any]]]:
