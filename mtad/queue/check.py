@@ -77,12 +77,13 @@ def _inside(connection: sqlite3.Connection) -> Iterator[Finding]:
 _BODIES = """
 SELECT m.id, m.size_bytes, m.digest, b.id IS NOT NULL, b.head, b.data,
     (SELECT count(*) FROM recipient r WHERE r.message = m.id AND r.state = ?)
-FROM message m LEFT JOIN body b ON b.id = m.id WHERE m.finished_at IS NULL ORDER BY m.id
+FROM message m LEFT JOIN body b ON b.id = m.id
+WHERE m.finished_at IS NULL OR m.id IN (SELECT message FROM parked) ORDER BY m.id
 """
 
 
 def _messages(connection: sqlite3.Connection, paths: Paths, named: set[str], seen: Seen) -> Iterator[Finding]:
-    """Every message that is still to be delivered, octet by octet."""
+    """Every message that is still to be delivered, here or where it is on its way to, octet by octet."""
     for number, size_bytes, digest, there, head, data, ready in connection.execute(_BODIES, (State.READY,)):
         message_id = ident.from_int(number)
         seen.messages += 1
