@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from mtactl.cli import Options, call, say
+from mtactl.base import Options, say
 from mtactl.errors import CallError, Unreachable
+from mtactl.perform import call
 from mtad.control.operation import Operation
 from mtad.control.tables import find
 

@@ -14,7 +14,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from mtactl.cli import Options, Verb, common_options, read_password, remember, say
+from mtactl.base import Options, read_password, say
+from mtactl.cli import Verb, common_options, remember
 from mtactl.errors import EX_DATAERR, EX_NOTHING, EX_OK, EX_TEMPFAIL, EX_USAGE, CallError
 from mtactl.words import age, facts, moment, pairs, plain, size
 

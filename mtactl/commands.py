@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from mtactl.cli import Options, Verb, common_options, read_password, remember, say, tree
+from mtactl.base import Options, read_password, say
+from mtactl.cli import Verb, common_options, remember, tree
 from mtactl.errors import EX_CONFIG, EX_OK, EX_USAGE, CallError
 
 

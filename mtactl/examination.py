@@ -11,8 +11,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from mtactl import selfmail
-from mtactl.cli import Options, call
+from mtactl.base import Options
 from mtactl.errors import EX_NOPERM, EX_NOTHING, CallError
+from mtactl.perform import call
 from mtad import __version__
 from mtad.config import Config
 from mtad.control.tables import find

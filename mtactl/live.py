@@ -7,7 +7,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from mtactl.cli import Options
+from mtactl.base import Options
 from mtactl.client import Client, socket_path
 from mtactl.errors import CallError
 from mtad.control.operation import Kind

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from mtactl.cli import Verb, common_options, remember, say
+from mtactl.base import say
+from mtactl.cli import Verb, common_options, remember
 from mtactl.errors import EX_OK, EX_USAGE, CallError
 
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
-from mtactl.cli import Options, Verb, call, common_options, remember, say
+from mtactl.base import Options, say
+from mtactl.cli import Verb, common_options, remember
 from mtactl.errors import EX_NOTHING, EX_OK, CallError
+from mtactl.perform import call
 from mtad.control.operation import UsageError, check
 from mtad.control.operations import BY_NAME
 from mtad.control.wire import ERRORS

@@ -9,8 +9,10 @@ from typing import Any
 
 import click
 
-from mtactl.cli import Options, Verb, call, common_options, remember, say
+from mtactl.base import Options, say
+from mtactl.cli import Verb, common_options, remember
 from mtactl.errors import EX_INTERRUPTED, EX_OK, EX_TEMPFAIL, EX_UNAVAILABLE, EX_USAGE, CallError
+from mtactl.perform import call
 from mtactl.words import age, moment
 from mtad.control.operation import UsageError
 from mtad.control.tables import find

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from mtactl.cli import Options, Verb, common_options, remember, say
+from mtactl.base import Options, say
+from mtactl.cli import Verb, common_options, remember
 from mtactl.errors import EX_DATAERR, EX_NOTHING, EX_OK, CallError
 
 MAIL_MAX_BYTES = 64 << 20
@@ -158,7 +159,7 @@ def dkim_import_opendkim() -> click.Command:
 
 
 def _take(options: Options, entry: Any, *, now: bool) -> None:
-    from mtactl.cli import call
+    from mtactl.perform import call
     from mtad.control.operations import BY_NAME
 
     pem = _text(entry.path)

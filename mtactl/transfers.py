@@ -14,7 +14,8 @@ from typing import IO, Any
 import click
 
 from mtactl import apart
-from mtactl.cli import Options, Verb, common_options, option, remember, say
+from mtactl.base import Options, say
+from mtactl.cli import Verb, common_options, option, remember
 from mtactl.errors import EX_DATAERR, EX_NOTHING, EX_OK, EX_TEMPFAIL, EX_USAGE, CallError
 from mtad.control.operation import SELECTOR
 

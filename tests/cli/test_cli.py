@@ -26,6 +26,9 @@ def rows(done: "subprocess.CompletedProcess[str]") -> list[dict[str, object]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+UNDER_ANOTHER_NAME = {("dns.records", "live")}  # --diff asks for it
+
+
 @EVERY
 def test_help_of_every_command(here: Run, operation: Operation) -> None:
     done = here(*operation.name.replace("_", "-").split("."), "-h")
@@ -34,7 +37,7 @@ def test_help_of_every_command(here: Run, operation: Operation) -> None:
     assert operation.examples[0] in done.stdout
     assert "--json" in done.stdout
     for param in operation.params:
-        if not param.positional and param.kind != "secret":
+        if not param.positional and param.kind != "secret" and (operation.name, param.name) not in UNDER_ANOTHER_NAME:
             assert f"--{param.name.replace('_', '-')} " in done.stdout + " "
 
 
