@@ -24,7 +24,7 @@ def least(operation: Operation) -> dict[str, object]:
     """The fewest arguments that are right."""
     samples: dict[str, object] = {"domain": "a.test", "user": "alice", "id": "3kf9", "secret": "a password"}
     samples |= {"path": "/tmp/x", "text": "192.0.2.1", "count": 1, "address": "@a.test", "fingerprint": "a1" * 32}
-    samples |= {"lines": "1 alice:{SSHA}x", "key": "s1.pem -----BEGIN PRIVATE KEY-----"}
+    samples |= {"lines": "1 alice:{SSHA}x", "key": "s1.pem -----BEGIN PRIVATE KEY-----", "octets": "e30K"}
     given: dict[str, object] = {}
     for param in operation.params:
         if param.required:
@@ -82,6 +82,8 @@ def test_refuses_what_is_missing(operation: Operation) -> None:
 )
 def test_refuses_wrong_values(operation: Operation, bad: object) -> None:
     for param in operation.params:
+        if param.kind == "octets" and bad in ("", "x" * 5000):
+            continue  # both are base64
         for value in (bad, [bad]) if param.many else (bad, ["x"]):
             with pytest.raises(UsageError) as caught:
                 check(operation, {**least(operation), param.name: value})
@@ -103,7 +105,8 @@ def test_the_vocabulary_is_the_promised_one() -> None:
     promised = "ids from to domain user ip state error older newer size attempts message_id subject audit limit all"
     assert " ".join(param.name for param in SELECTOR) == promised
     for operation in OPERATIONS:
-        if operation.selects and operation.effect > Effect.READ:
+        step = operation.name.startswith("transfer.")  # of `queue export`, which asks by itself
+        if operation.selects and operation.effect > Effect.READ and not step:
             assert [p.name for p in operation.params][-3:] == ["dry_run", "yes", "reason"]
 
 
@@ -185,6 +188,7 @@ def test_anything_is_checked_or_refused(anything: dict[str, object]) -> None:
 def test_values_and_the_table_import_nothing_heavy(repository) -> None:
     control = repository / "mtad" / "control"
     allowed = {
+        "binascii",
         "collections.abc",
         "dataclasses",
         "enum",

@@ -24,7 +24,7 @@ def test_no_parser_stands_twice_and_no_corpus_is_forgotten() -> None:
 
 
 @pytest.mark.parametrize(("parser", "path"), KEPT, ids=lambda value: getattr(value, "name", None))
-def test_what_once_did_harm_does_none(parser: Parser, path) -> None:  # type: ignore[no-untyped-def]
+def test_the_corpus_of_attacks_does_no_harm(parser: Parser, path) -> None:  # type: ignore[no-untyped-def]
     octets = path.read_bytes()
     parser.run(octets)
     if parser.pieces is not None:
