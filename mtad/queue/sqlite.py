@@ -62,6 +62,9 @@ if TYPE_CHECKING:
     from mtad.tls.mta_sts import Known
     from mtad.tls.tlsrpt import Counted
 
+RESERVE_BYTES = 8 * 1024 * 1024
+"""Free room on the disk below which no mail is taken: what was taken must still be able to end."""
+
 ORPHAN_AGE_S = 3600.0
 """A file that no row names may belong to a mail that is still coming in; after this long it does not. The clock may
 jump, so two sweeps must agree."""
@@ -120,7 +123,9 @@ class SqliteStore:
         tls = TlsRows(connection)
         history = HistoryRows(connection)
         operators = Operators(connection, cycle, operate, rules, people)
-        self._accept = Work("accept", cycle.accept)
+        self.reserve_bytes = RESERVE_BYTES
+        self._data = paths.data
+        self._accept = Work("accept", self._where_there_is_room(cycle.accept))
         self._lease = Work("lease", one_by_one(cycle.lease))
         self._lease_old = Work("lease_old", one_by_one(cycle.lease_old))
         self._release = Work("release", one_by_one(cycle.release))
@@ -201,6 +206,16 @@ class SqliteStore:
         if stored_id == new.message.id:
             self._remember(new)
         return stored_id
+
+    def _where_there_is_room(self, accept: Callable[[Sequence[NewMessage]], R]) -> Callable[[Sequence[NewMessage]], R]:
+        def run(new: Sequence[NewMessage]) -> R:
+            disk = os.statvfs(self._data)
+            free_bytes = disk.f_bavail * disk.f_frsize
+            if free_bytes < self.reserve_bytes:
+                raise StoreError(f"only {free_bytes} octets are free on the disk of {self._data}", full=True)
+            return accept(new)
+
+        return run
 
     async def lease(self, now: float, until: float, limit: int, skip: frozenset[str] = frozenset()) -> Sequence[Job]:
         jobs = await self._writer.do(self._lease, Lease(now, until, limit, skip))

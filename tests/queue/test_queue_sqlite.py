@@ -466,3 +466,14 @@ async def test_the_hot_statements_use_their_indexes(sqlite_store: SqliteStore) -
             if step.startswith(("SCAN message", "SCAN recipient", "SCAN attempt", "SCAN m", "SCAN r"))
         ]
         assert not scans, text
+
+
+async def test_without_room_no_mail_is_taken_and_what_was_taken_ends(sqlite_store: SqliteStore) -> None:
+    await sqlite_store.accept(mail(1, "a@example.test"))
+    sqlite_store.reserve_bytes = 1 << 62
+    with pytest.raises(StoreError) as caught:
+        await sqlite_store.accept(mail(2, "b@example.test"))
+    assert caught.value.full
+    [job] = await sqlite_store.lease(NOW, NOW + 60, 10)
+    assert await sqlite_store.settle(outcome(job, State.DONE, OK))
+    assert (await sqlite_store.stats(NOW)).messages == 0
