@@ -62,8 +62,9 @@ if TYPE_CHECKING:
     from mtad.tls.mta_sts import Known
     from mtad.tls.tlsrpt import Counted
 
-RESERVE_BYTES = 8 * 1024 * 1024
-"""Free room on the disk below which no mail is taken: what was taken must still be able to end."""
+RESERVE_BYTES = 32 * 1024 * 1024
+"""Free room on the disk below which no mail is taken: what was taken must still be able to end, and the log of the
+database takes up to half of it meanwhile."""
 
 ORPHAN_AGE_S = 3600.0
 """A file that no row names may belong to a mail that is still coming in; after this long it does not. The clock may

@@ -45,7 +45,7 @@ async def _loaded(
 
 
 async def disk_full(root: Path, count: int, rng: random.Random, places: Mapping[str, str] = PLACES) -> Result:
-    return await _full("no room on the disk", root, count, rng, "size=24m", places)
+    return await _full("no room on the disk", root, count, rng, "size=96m", places)
 
 
 async def inodes_full(root: Path, count: int, rng: random.Random) -> Result:
