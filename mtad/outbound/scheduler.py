@@ -233,8 +233,8 @@ class Scheduler:
             wait_s = IDLE_MAX_S if due is None else due - self._clock()
             # What is due now is of skipped lanes; each asks for itself when it runs dry.
             return min(max(wait_s, interval_s if skip else 0.01), IDLE_MAX_S)
-        self._more = True  # nobody asked
-        return IDLE_MAX_S
+        self._more = True  # nobody asked: who makes room wakes us, and we look for ourselves before long
+        return max(interval_s, 1.0)
 
     def _room(self) -> int:
         """How many to lease: none before half of those that are ready have begun, so that a call brings many."""
