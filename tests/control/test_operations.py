@@ -239,3 +239,11 @@ def test_each_verb_is_found_by_its_first_word_alone() -> None:
     assert find("nothing.there") is None
     assert find("queue.nothing") is None
     assert set(INDEX) == {operation.name.partition(".")[0] for operation in OPERATIONS}
+
+
+def test_the_kinds_of_events_are_those_that_there_are() -> None:
+    """Written twice, for mtactl must not load what events need to be asked for their kinds."""
+    from mtad.control import values
+    from mtad.mail.event import KINDS
+
+    assert values.EVENTS == KINDS
