@@ -1,6 +1,7 @@
 """Operations without a daemon: the same handlers on the data that a stopped one left. Heavy, so imported late."""
 
 import asyncio
+import json
 import os
 import random
 import syslog
@@ -16,7 +17,7 @@ from mtad.accounts.users import Users
 from mtad.config import Config, ConfigErrors
 from mtad.config.load import load
 from mtad.config.places import locate
-from mtad.control.admin import Admin, AdminStore, Caller, Failed
+from mtad.control.admin import Admin, AdminStore, Caller, Failed, Lines, Row
 from mtad.control.login import login
 from mtad.control.operation import Access, Operation, UsageError
 from mtad.control.run import perform
@@ -105,9 +106,11 @@ def run(operation: Operation, given: Mapping[str, Any], root: str, down: Unreach
         admin = runner.run(_admin(operation, config, store))
         rows = perform(admin, operation, given)
         try:
-            while (row := runner.run(_next(rows))) is not None:
-                if row:
-                    yield row
+            while (found := runner.run(_next(rows))) is not None:
+                if isinstance(found, Lines):
+                    yield from map(json.loads, found.text.split("\n"))
+                elif found:
+                    yield found
         except UsageError as error:
             raise CallError(str(error), ERRORS["Usage"]) from None
         except Failed as failed:
@@ -170,7 +173,7 @@ async def _admin(operation: Operation, config: Config, store: Any) -> Admin:
     )
 
 
-async def _next(rows: AsyncGenerator[dict[str, Any], None]) -> dict[str, Any] | None:
+async def _next(rows: AsyncGenerator[Row | Lines, None]) -> Row | Lines | None:
     return await anext(rows, None)
 
 

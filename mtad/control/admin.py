@@ -29,6 +29,13 @@ Row = dict[str, Any]
 Args = Mapping[str, Any]  # what operations.check returned
 
 
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Many rows at once, which the store wrote: JSON, an object on each line."""
+
+    text: str
+
+
 class AdminStore(Store, UserStore, BlockStore, SuppressionStore, OperatorStore, SiteStore, HistoryStore, Protocol):
     """The store with all its faces."""
 
@@ -107,7 +114,7 @@ class Admin:
     entry: Entry = Entry()  # noqa: RUF009  (frozen)  what the audit trail is to say of this call
 
 
-Handler = Callable[[Admin, Args], AsyncGenerator[Row, None]]
+Handler = Callable[[Admin, Args], AsyncGenerator[Row | Lines, None]]
 
 
 class Failed(Exception):  # noqa: N818  (an outcome that is told, not a defect)

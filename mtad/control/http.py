@@ -8,7 +8,7 @@ import socket
 
 from mtad.config import Address
 from mtad.control.admin import Admin
-from mtad.control.handlers import HANDLERS
+from mtad.control.handlers.queue import queue_stats
 from mtad.control.httpwire import HEAD_MAX_BYTES, Refused, Reply, Request, json_body, parse, read_head
 from mtad.control.metrics import certificates_end_at, exposition, gauges, queue_gauges
 from mtad.queue.store import StoreError
@@ -127,7 +127,7 @@ class HttpServer:
             raise Refused(401, "a bearer token is needed", 'WWW-Authenticate: Bearer realm="mtad"')
         if request.path == "/metrics":
             return Reply(200, (await self._metrics()).encode(), EXPOSITION)
-        (row,) = [row async for row in HANDLERS["queue.stats"](self._admin, {})]
+        (row,) = [row async for row in queue_stats(self._admin, {})]
         return Reply(200, json_body(row))
 
     async def _health(self) -> Reply:

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
-from mtad.control.admin import Admin, Args, Failed, Row
+from mtad.control.admin import Admin, Args, Failed, Lines, Row
 from mtad.control.handlers import HANDLERS
 from mtad.control.operation import Access, Effect, Operation, check
 from mtad.control.said import words
@@ -12,7 +12,7 @@ from mtad.queue.audit import Entry
 from mtad.queue.store import StoreError
 
 
-async def perform(admin: Admin, operation: Operation, given: Args) -> AsyncGenerator[Row, None]:
+async def perform(admin: Admin, operation: Operation, given: Args) -> AsyncGenerator[Row | Lines, None]:
     """The rows of an operation. Raises UsageError and Failed; anything else is a defect.
 
     Closing it ends the work when nobody reads on. What changed something is in the log and in the audit trail.
@@ -49,8 +49,10 @@ class _Outcome:
         self.changed = 1
         self.written = False  # its line in the trail
 
-    def see(self, row: Row) -> None:
+    def see(self, row: Row | Lines) -> None:
         self.done = True
+        if isinstance(row, Lines):
+            return
         self.changed = row.get("changed", self.changed)
         self.written = self.written or "audit" in row
 

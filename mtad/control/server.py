@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from mtad import __version__
 from mtad.control import idl, wire
-from mtad.control.admin import Admin, Caller, Failed
+from mtad.control.admin import Admin, Caller, Failed, Lines, Row
 from mtad.control.login import login
 from mtad.control.operation import Access, Operation, UsageError
 from mtad.control.operations import BY_NAME
@@ -212,25 +212,26 @@ class _Connection:
         admin = replace(self._server.admin, caller=self._caller)
         if operation.live:
             return await self._follow(admin, operation, request)
-        page, held = bytearray(), None
+        page, held = bytearray(), b""
         try:
             async with aclosing(perform(admin, operation, request.parameters)) as rows:
-                async for row in rows:
-                    if held is not None and not request.more:
+                async for found in rows:
+                    lines = held + b"\n" + _lines(found) if held else _lines(found)
+                    ready, _, held = lines.rpartition(b"\n")
+                    if ready and not request.more:
                         return wire.service_error("ExpectedMore")
-                    if held is not None and not request.oneway:
-                        page += wire.reply(held, continues=True)
+                    if ready and not request.oneway:
+                        page += wire.replies(ready, continues=True)
                         if len(page) >= PAGE_BYTES:
                             await self.send(bytes(page))
                             page.clear()
-                    held = row
-            return bytes(page) + wire.reply(held or {})
+            return bytes(page) + wire.replies(held or b"{}", continues=False)
         except _Gone:
             raise
         except Exception as error:  # noqa: BLE001  (a defect of one operation must not end the others)
             last = _failure(admin, operation, error)
-        if held is not None and request.more:
-            page += wire.reply(held, continues=True)
+        if held and request.more:
+            page += wire.replies(held, continues=True)
         return bytes(page) + last
 
     async def _follow(self, admin: Admin, operation: Operation, request: wire.Request) -> bytes:
@@ -240,8 +241,8 @@ class _Connection:
         try:
             async with aclosing(perform(admin, operation, request.parameters)) as rows:
                 self._following = asyncio.current_task()
-                async for row in rows:
-                    await self.send(wire.reply(row, continues=True))
+                async for found in rows:
+                    await self.send(wire.replies(_lines(found), continues=True))
                     if self._finishing:
                         break
             return wire.reply({})
@@ -253,13 +254,17 @@ class _Connection:
             self._following = None
 
 
+def _lines(found: Row | Lines) -> bytes:
+    return wire.lines(found.text) if isinstance(found, Lines) else wire.line(found)
+
+
 def _failure(admin: Admin, operation: Operation, error: Exception) -> bytes:
     """The reply for an operation that could not be done."""
     match error:
         case UsageError():
             return wire.error("Usage", clean(str(error)), parameter=clean(error.param))
         case Failed():
-            return wire.error(error.name, _lines(error.text))
+            return wire.error(error.name, _words(error.text))
         case _:
             number = admin.events.internal_error(operation.name, error)
             return wire.error("Internal", f"internal error; the daemon's log has the details under {number}")
@@ -294,7 +299,7 @@ def _service(request: wire.Request) -> bytes:
     return wire.service_error("InterfaceNotFound", interface=clean(interface))
 
 
-def _lines(text: str) -> str:
+def _words(text: str) -> str:
     """Words that may have several lines, each safe to show."""
     return "\n".join(clean(line) for line in text.split("\n")[:LINES_MAX])
 

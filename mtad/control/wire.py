@@ -5,6 +5,7 @@ but the last with "continues".
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -54,6 +55,7 @@ def _no_constant(word: str) -> NoReturn:
 
 
 _decode = json.JSONDecoder(parse_constant=_no_constant).decode
+_FOREIGN = re.compile("[^\\x00-\\x7f]+")  # stands within strings only
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
@@ -138,6 +140,22 @@ def call(operation: str, arguments: Mapping[str, Any], *, more: bool) -> bytes:
 
 def reply(parameters: Mapping[str, Any], *, continues: bool = False) -> bytes:
     return encode({"parameters": parameters, "continues": True} if continues else {"parameters": parameters})
+
+
+def line(row: Mapping[str, Any]) -> bytes:
+    """A row as one line of JSON; in ASCII. WireError when too large."""
+    return encode(row)[:-1]
+
+
+def lines(text: str) -> bytes:
+    """Lines of JSON with any characters, in ASCII."""
+    return (text if text.isascii() else _FOREIGN.sub(lambda found: json.dumps(found[0])[1:-1], text)).encode("ascii")
+
+
+def replies(lines: bytes, *, continues: bool) -> bytes:
+    """The reply for each of some lines; `continues` is said in all of them."""
+    end = b',"continues":true}\0' if continues else b"}\0"
+    return b'{"parameters":' + lines.replace(b"\n", end + b'{"parameters":') + end
 
 
 def error(name: str, text: str, **more: Any) -> bytes:

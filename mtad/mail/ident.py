@@ -10,6 +10,9 @@ from typing import Protocol
 LENGTH = 12
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
+PAIRS = "".join(_PAIRS)
+"""For who writes ids without Python: the pair of characters for each 10 bits of a number, one after the other."""
+
 _PAIR_VALUES = {pair: value for value, pair in enumerate(_PAIRS)}
 _DIGITS = {char: value for value, char in enumerate(_ALPHABET)}
 _EPOCH_MS = 1_577_836_800_000  # 2020-01-01T00:00:00Z

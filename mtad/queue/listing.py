@@ -1,22 +1,76 @@
-# ruff: noqa: S608  (the statement is put together from constants of ours)
-"""The whole queue in few words, for mailq: no more is read of a recipient than a line of it shows."""
+# ruff: noqa: S608  (the statements are put together from constants of ours)
+"""The whole queue as the lines that go to the operator: a JSON object for each message, as `postqueue -j` has it.
+
+SQLite writes them, a page in one step, and so without the interpreter lock: whoever lists a long queue does not keep
+the others from accepting mail. A page looks at a few hundred recipients, and so long is the writer busy with it.
+"""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from mtad.mail import ident
-from mtad.mail.envelope import State
-from mtad.mail.reply import Reply
-from mtad.queue import effects, selector
-from mtad.queue.store import Listed
+from mtad.queue import effects
+from mtad.queue.store import Listed, Place
 
-_LISTING = f"""
-SELECT m.id, m.size_bytes, m.accepted_at, m.sender, m.uid, r.n, r.address, r.original, r.state, r.next_at,
-    r.last_code, r.last_status, r.last_text, r.last_host, r.last_stage, l.lease IS NOT NULL
+PAGE = 500  # recipients; a message is not divided for it
+RECIPIENTS_PER_ROW = 2000  # more of one message come in a further row
+REASON_MAX = 1000  # characters of what the other side said
+
+# Postfix's name of the queue, by the display word of a recipient's state. A message has that of its most alive one.
+QUEUE_NAMES: Mapping[str, str] = {"active": "active", "ready": "incoming", "deferred": "deferred", "held": "hold"}
+# What a stage of the dialogue is called where a reply to it is told.
+COMMANDS: Mapping[str, str] = {
+    "mail": "MAIL FROM",
+    "rcpt": "RCPT TO",
+    "data": "DATA",
+    "final": "end of DATA",
+    "ehlo": "EHLO",
+}
+
+_LAST = (1 << 60, 0)
+
+# `ident.from_int`; a blob, because a character of a text is found by counting from its beginning.
+_ID = " || ".join(f"substr(:pairs, (m.id >> {shift} & 1023) * 2 + 1, 2)" for shift in range(50, -1, -10))
+_PAIRS = ident.PAIRS.encode()
+
+_SAID = f"""
+substr(r.last_code || iif(r.last_status = '', '', ' ' || r.last_status) || ' ' || replace(r.last_text, char(10), ' '),
+    1, {REASON_MAX})
+"""
+_STAGE = " ".join(f"WHEN '{stage}' THEN ' (in reply to {command})'" for stage, command in COMMANDS.items())
+_REASON = f"""
+CASE WHEN r.last_code = 0 THEN ''
+WHEN r.last_host = '' THEN {_SAID}
+ELSE 'host ' || r.last_host || ' said: ' || {_SAID} || CASE r.last_stage {_STAGE} ELSE '' END END
+"""
+_ALIVE = "CASE WHEN r.state = 2 THEN 3 WHEN l.lease IS NOT NULL THEN 0 WHEN r.next_at <= :now THEN 1 ELSE 2 END"
+_NAMES = " ".join(f"WHEN {number} THEN '{name}'" for number, name in enumerate(QUEUE_NAMES.values()))
+
+_OPEN_MESSAGES = """
 FROM message m INDEXED BY message_finished CROSS JOIN recipient r ON r.message = m.id
-LEFT JOIN temp.lease l ON l.message = r.message AND l.n = r.n AND l.until > :now
-WHERE m.finished_at IS NULL AND m.id >= :message AND (m.id > :message OR r.n > :n) AND {effects.OPEN}
-ORDER BY m.id, r.n LIMIT :limit
+"""
+_FROM_START = "m.finished_at IS NULL AND m.id >= :message AND (m.id > :message OR r.n >= :n)"
+
+_END = f"SELECT r.message, r.n {_OPEN_MESSAGES} WHERE {_FROM_START} ORDER BY m.id, r.n LIMIT 1 OFFSET :recipients"
+
+_LINES = f"""
+SELECT group_concat(line, char(10)) FROM (
+    SELECT json_object(
+        'queue_name', CASE min({_ALIVE}) {_NAMES} END,
+        'queue_id', {_ID},
+        'arrival_time', CAST(m.accepted_at AS INTEGER),
+        'message_size', m.size_bytes,
+        'forced_expire', json('false'),
+        'sender', m.sender,
+        'recipients', json_group_array(
+            json_object('address', r.address, 'orig_address', r.original, 'delay_reason', {_REASON})
+        )
+    ) AS line
+    {_OPEN_MESSAGES} LEFT JOIN temp.lease l ON l.message = r.message AND l.n = r.n AND l.until > :now
+    WHERE {_FROM_START} AND m.id <= :end_message AND (m.id < :end_message OR r.n < :end_n)
+        AND {effects.OPEN} AND (:uid IS NULL OR m.uid = :uid)
+    GROUP BY m.id ORDER BY m.id
+)
 """
 
 
@@ -24,29 +78,23 @@ class Listing:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def read(self, ask: tuple[float, str, int]) -> Sequence[Listed]:
-        now, after, limit = ask
-        message, n = selector.recipient_id(after) if after else (0, 0)
-        found = self._connection.execute(_LISTING, {"now": now, "message": message, "n": n, "limit": limit})
-        return [
-            Listed(
-                ident.from_int(number),
-                size_bytes,
-                accepted_at,
-                sender,
-                uid,
-                n,
-                address,
-                original,
-                State.LEASED if leased else _STATES[state],
-                next_at,
-                Reply(code, status, text, host, stage) if code else None,
-            )
-            for (
-                number, size_bytes, accepted_at, sender, uid, n, address, original, state, next_at,
-                code, status, text, host, stage, leased,
-            ) in found
-        ]  # fmt: skip
+    def read(self, ask: tuple[float, Place, int | None]) -> Listed:
+        now, start, uid = ask
+        end = self._end(start)
+        asked = {"message": start[0], "n": start[1], "now": now, "uid": uid, "pairs": _PAIRS}
+        asked["end_message"], asked["end_n"] = end or _LAST
+        (lines,) = self._connection.execute(_LINES, asked).fetchone()
+        return Listed(lines or "", end)
 
+    def _end(self, start: Place) -> Place | None:
+        """Where the page that begins there ends: before a message, if it holds a whole one; None: with the queue."""
+        end = self._after(start, PAGE)
+        if end is not None and end[0] == start[0]:
+            end = self._after(start, RECIPIENTS_PER_ROW)
+        return end if end is None or end[0] == start[0] else (end[0], 0)
 
-_STATES = {int(state): state for state in State}
+    def _after(self, start: Place, recipients: int) -> Place | None:
+        message, n = start
+        asked = {"message": message, "n": n, "recipients": recipients}
+        found: Place | None = self._connection.execute(_END, asked).fetchone()
+        return found

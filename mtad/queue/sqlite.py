@@ -38,6 +38,7 @@ from mtad.queue.store import (
     Group,
     GroupBy,
     Listed,
+    Place,
     Preview,
     Row,
     Selector,
@@ -316,8 +317,8 @@ class SqliteStore:
     async def keyed(self, uid: int, key: str) -> str:
         return await self._writer.do(self._keyed, (uid, key))
 
-    async def listing(self, now: float, after: str = "", limit: int = 1000) -> Sequence[Listed]:
-        return await self._writer.do(self._listing, (now, after, limit))
+    async def listing(self, now: float, start: Place = (0, 0), uid: int | None = None) -> Listed:
+        return await self._writer.do(self._listing, (now, start, uid))
 
     async def change(
         self, what: Selector, change: Change, now: float, limit: int = 0, entry: Entry | None = None

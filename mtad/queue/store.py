@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
-from mtad.mail.envelope import Attempt, Content, Job, Message, NewMessage, Recipient, State
-from mtad.mail.reply import Reply
+from mtad.mail.envelope import Attempt, Content, Job, Message, NewMessage, Recipient
 
 if TYPE_CHECKING:
     from mtad.queue.audit import Changed, Entry
@@ -78,20 +77,15 @@ class Row:
     recipient: Recipient
 
 
-class Listed(NamedTuple):
-    """One open recipient in the fewest words: what mailq shows."""
+Place = tuple[int, int]
+"""The number of a message and of one of its recipients, or a number below it."""
 
-    message_id: str
-    size_bytes: int
-    accepted_at: float
-    sender: str
-    uid: int
-    n: int
-    address: str
-    original: str
-    state: State
-    next_at: float
-    last: Reply | None
+
+class Listed(NamedTuple):
+    """A part of the whole queue: JSON, a line for each message. `rest` is where the next part begins."""
+
+    lines: str
+    rest: Place | None
 
 
 # What `change` can do to the selected recipients.
@@ -317,8 +311,9 @@ class Store(Protocol):
     async def keyed(self, uid: int, key: str) -> str:
         """The id of the mail that this uid stored with this key, "" when none is remembered."""
 
-    async def listing(self, now: float, after: str = "", limit: int = 1000) -> Sequence[Listed]:
-        """All open recipients as `select` orders them, at most `limit`, those after recipient id `after`; quicker."""
+    async def listing(self, now: float, start: Place = (0, 0), uid: int | None = None) -> Listed:
+        """All open messages, as `select` orders them, in the members of `postqueue -j`: those from `start` on, as many
+        as are quickly read; only those that `uid` submitted, if it is given."""
 
     async def change(
         self, what: Selector, change: Change, now: float, limit: int = 0, entry: "Entry | None" = None

@@ -1,5 +1,7 @@
 """varlink frames: the same for any cut, and garbage gives the one declared error."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,6 +101,14 @@ def test_what_cannot_be_json() -> None:
 
 def test_frames_are_ascii() -> None:
     assert wire.encode({"a": "\u202e\ud800é"}) == b'{"a":"\\u202e\\ud800\\u00e9"}\0'
+
+
+@given(st.lists(st.dictionaries(st.text(), st.text()), min_size=1))
+def test_lines_that_others_wrote_become_frames(rows: list[dict[str, str]]) -> None:
+    foreign = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    octets = wire.replies(wire.lines(foreign), continues=True)
+    assert octets.isascii()
+    assert list(wire.Decoder().feed(octets)) == [{"parameters": row, "continues": True} for row in rows]
 
 
 def test_errors_carry_their_exit_code() -> None:

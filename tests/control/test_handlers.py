@@ -1,5 +1,6 @@
 """The operations on a real store: what they do, what they tell, and that they leave a trace."""
 
+import json
 from base64 import b64decode
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -11,7 +12,8 @@ from control_daemon import Bench, make_config
 
 from mtad.config import Access as AccessSettings
 from mtad.config import Address, RouteRule, Target
-from mtad.control.admin import Caller, Failed
+from mtad.control import wire
+from mtad.control.admin import Caller, Failed, Lines
 from mtad.control.handlers.daemon import settings, target, toml
 from mtad.control.operation import Access, check
 from mtad.control.operations import BY_NAME
@@ -19,6 +21,7 @@ from mtad.control.run import perform
 from mtad.control.said import words
 from mtad.mail.envelope import State
 from mtad.mail.reply import Reply
+from mtad.queue.listing import COMMANDS
 
 LATER = Reply(451, "4.7.1", "try later", host="mx.b.test", stage="rcpt")
 
@@ -33,7 +36,10 @@ class Operator:
 
     async def call(self, name: str, /, **given: Any) -> list[dict[str, Any]]:
         given = {"from" if key == "from_" else "in" if key == "in_" else key: value for key, value in given.items()}
-        return [row async for row in perform(self.admin, BY_NAME[name], given)]
+        rows: list[dict[str, Any]] = []
+        async for found in perform(self.admin, BY_NAME[name], given):
+            rows += map(json.loads, wire.lines(found.text).split(b"\n")) if isinstance(found, Lines) else [found]
+        return rows
 
     async def one(self, name: str, /, **given: Any) -> dict[str, Any]:
         (row,) = await self.call(name, **given)
@@ -150,6 +156,33 @@ async def test_pages_put_a_message_together_again(operator: Operator, monkeypatc
     rows = await operator.call("queue.list")
     assert [len(row["recipients"]) for row in rows] == [3, 3, 3, 3]
     assert len(await operator.listed(limit=7)) == 7
+
+
+async def test_mailq_has_the_members_that_postfix_has(operator: Operator) -> None:
+    """The database writes them, so each kind of state and of reply is held against what Python makes of it."""
+    replies = [
+        LATER,
+        Reply(451, "", 'no "status", no host'),
+        Reply(421, "4.4.2", "two\nlines \x1b[31m \u202e \\ \t é 🙂", "mx.b.test", "final"),
+        Reply(450, "4.2.0", "é" * 2000, "mx.b.test", "connect"),
+        *(Reply(450, "4.2.0", "no", "mx.b.test", stage) for stage in (*COMMANDS, "other", "")),
+    ]
+    for n, reply in enumerate(replies):
+        await operator.bench.accept(f"ü{n}@b.test", f"{n}@c.test", sender="" if n % 2 else "ä@a.test", reply=reply)
+    await operator.bench.accept("held@b.test", state=State.HELD)
+    mixed = await operator.bench.accept("deferred@b.test", "held@c.test", reply=LATER)
+    await operator.call("queue.hold", ids=[f"{mixed}.2"])
+    await operator.bench.accept("done@b.test", reply=Reply(250, "2.0.0", "ok"))
+    await operator.bench.accept("active@b.test")
+    await operator.bench.lease()
+    await operator.bench.accept("ready@b.test")
+    listed, shown = await operator.call("queue.list"), await operator.call("queue.mailq")
+    assert {row["queue_name"] for row in shown} == {"active", "incoming", "deferred", "hold"}
+    for row in listed:
+        row["recipients"] = [
+            {name: one[name] for name in ("address", "orig_address", "delay_reason")} for one in row["recipients"]
+        ]
+    assert shown == [{name: row[name] for name in shown[0]} for row in listed]
 
 
 async def test_the_life_of_held_mail(operator: Operator) -> None:

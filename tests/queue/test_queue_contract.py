@@ -1,6 +1,7 @@
 """What every engine promises: mtad.queue.store.Store and nothing of the engine behind it."""
 
 import asyncio
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -643,14 +644,19 @@ async def test_closed_store_says_so(store: Store) -> None:
 
 async def test_the_listing_is_what_select_finds(store: Store) -> None:
     for n, addresses in enumerate((("a@example.test", "b@example.test"), ("c@example.test",)), 1):
-        await store.accept(mail(n, *addresses))
-    await store.change(Selector(ids=(message_id(1),)), Hold(), NOW)
+        await store.accept(mail(n, *addresses, peer=Peer("local", uid=1000 + n)))
+    await store.change(Selector(ids=(f"{message_id(1)}.2",)), Hold(), NOW)
     await store.lease(NOW, NOW + 60, 10)
-    rows = await store.select(Selector(all=True), NOW)
-    listed = [*await store.listing(NOW, limit=2), *await store.listing(NOW, rows[1].recipient.id)]
-    assert [(one.message_id, one.n, one.state, one.address) for one in listed] == [
-        (row.message.id, row.recipient.n, row.recipient.state, row.recipient.address) for row in rows
+    lines, rest = await store.listing(NOW)
+    listed = [json.loads(line) for line in lines.split("\n")]
+    assert rest is None
+    assert [(row["queue_name"], row["queue_id"], one["address"]) for row in listed for one in row["recipients"]] == [
+        ("active", row.message.id, row.recipient.address) for row in await store.select(Selector(all=True), NOW)
     ]
+    lines, rest = await store.listing(NOW, uid=1002)
+    assert json.loads(lines)["queue_id"] == message_id(2)
+    await store.change(ALL, Trash(), NOW)
+    assert await store.listing(NOW) == ("", None)
 
 
 async def test_who_was_redirected_is_not_confirmed(store: Store) -> None:

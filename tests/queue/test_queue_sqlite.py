@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import json
 import os
 import sqlite3
 import threading
@@ -19,7 +20,7 @@ from mtad.mail.envelope import Content, State
 from mtad.queue import database
 from mtad.queue.contents import Contents
 from mtad.queue.sqlite import SqliteStore, open_read_only, open_store
-from mtad.queue.store import Damaged, Hold, Selector, StoreError, StoreLocked
+from mtad.queue.store import Damaged, Hold, Place, Selector, StoreError, StoreLocked, Trash
 from mtad.queue.writer import Phase, Work, one_by_one
 
 ALL = Selector(all=True)
@@ -431,6 +432,22 @@ async def test_users(paths: Paths) -> None:
     await store.close()
 
 
+async def test_pages_of_the_listing(sqlite_store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message is divided only where it is too long for a row; no page looks at more than that."""
+    monkeypatch.setattr("mtad.queue.listing.PAGE", 2)
+    monkeypatch.setattr("mtad.queue.listing.RECIPIENTS_PER_ROW", 4)
+    counts = [1, 1, 3, 9, 1, 4, 2, 1]
+    for number, count in enumerate(counts, 1):
+        await sqlite_store.accept(mail(number, *(f"{n}@example.test" for n in range(count))))
+    await sqlite_store.change(Selector(ids=(message_id(5),)), Trash(), NOW)
+    pages: list[list[int]] = []
+    rest: Place | None = (0, 0)
+    while rest is not None:
+        lines, rest = await sqlite_store.listing(NOW, rest)
+        pages.append([len(json.loads(line)["recipients"]) for line in lines.split("\n") if line])
+    assert pages == [[1, 1], [3], [4], [4], [1], [4], [2], [1]]
+
+
 async def test_newest_id(sqlite_store: SqliteStore) -> None:
     assert await sqlite_store.newest_id() == ""
     for number in (3, 9, 5):
@@ -451,6 +468,7 @@ async def test_the_hot_statements_use_their_indexes(sqlite_store: SqliteStore) -
     await sqlite_store.lease(NOW, NOW + 60, 10, frozenset({"x.test"}))
     await sqlite_store.next_due(NOW)
     await sqlite_store.select(Selector(domain="y.test"), NOW)
+    await sqlite_store.listing(NOW)
     await sqlite_store.change(Selector(ids=(message_id(1),)), Hold(), NOW)
     await sqlite_store.sweep(NOW + 10, 1.0, 1.0)
     sqlite_store._connection.set_trace_callback(None)

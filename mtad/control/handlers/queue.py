@@ -6,20 +6,20 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from mtad.control.admin import Admin, Args, Failed, Handler, Row
+from mtad.control.admin import Admin, Args, Failed, Handler, Lines, Row
 from mtad.control.handlers import rows
 from mtad.control.operation import Access
 from mtad.mail import address as addresses
 from mtad.mail.envelope import State
 from mtad.queue import store as queue
-from mtad.queue.store import Bundle, Selector, SortBy
+from mtad.queue.listing import RECIPIENTS_PER_ROW
+from mtad.queue.store import Bundle, Place, Selector, SortBy
 
 PAGE = 500
 GROUPS_MAX = 1000
 DOMAINS_MAX = 100_000
 SORTED_MAX = 1_000_000  # the ids of so many are in memory at once
 OCTETS_PER_ROW = 48 * 1024
-RECIPIENTS_PER_ROW = 2000  # more of one message come in a further row
 OPEN = frozenset({State.READY, State.LEASED, State.HELD})
 WAITING = ("ready", "deferred")
 EVERY_STATE = ("active", "ready", "deferred", "held", "trashed", "done", "failed")
@@ -173,21 +173,17 @@ async def _sorted(
             yield _shown(admin, list(together), now)
 
 
-async def queue_mailq(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
+async def queue_mailq(admin: Admin, args: Args) -> AsyncGenerator[Lines, None]:
+    """Everything for an operator; for others what they submitted themselves."""
     now, caller = admin.clock(), admin.caller
     everything = caller.access >= Access.OPERATOR
-    together: list[queue.Listed] = []
-    after = ""
-    while page := await admin.store.listing(now, after, PAGE):
-        after = f"{page[-1].message_id}.{page[-1].n}"
-        for one in page:
-            if together and (one.message_id != together[0].message_id or len(together) == RECIPIENTS_PER_ROW):
-                yield rows.listed(together, now)
-                together = []
-            if everything or 0 <= caller.uid == one.uid:
-                together.append(one)
-    if together:
-        yield rows.listed(together, now)
+    if not everything and caller.uid < 0:
+        return
+    rest: Place | None = (0, 0)
+    while rest is not None:
+        lines, rest = await admin.store.listing(now, rest, None if everything else caller.uid)
+        if lines:
+            yield Lines(lines)
 
 
 async def queue_show(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:

@@ -9,17 +9,15 @@ from mtad.mail.reply import Reply
 from mtad.queue import store as queue
 from mtad.queue.audit import Action
 from mtad.queue.history import TALLIED, Tally
+from mtad.queue.listing import COMMANDS, QUEUE_NAMES, REASON_MAX
 
-# Postfix's name of the queue for each display word; what it does not know keeps the word. Most alive first.
-_QUEUE_NAMES = {"active": "active", "ready": "incoming", "deferred": "deferred", "held": "hold"}
+# Most alive first.
 _ORDER = ("active", "ready", "deferred", "held", "trashed", "failed", "done")
 _ATTEMPTS_MAX = 1000
-_TEXT_MAX = 1000
 DAY_S, PERIOD_S, PERIODS = 86400, 1800, 48
-_STAGES = {"mail": "MAIL FROM", "rcpt": "RCPT TO", "data": "DATA", "final": "end of DATA", "ehlo": "EHLO"}
 
 
-def word(recipient: Recipient | queue.Listed, now: float) -> str:
+def word(recipient: Recipient, now: float) -> str:
     """The display word of a recipient's state."""
     match recipient.state:
         case State.READY:
@@ -34,8 +32,8 @@ def reason(reply: Reply | None) -> str:
     """Why it is still here, in Postfix's words."""
     if reply is None:
         return ""
-    said = str(reply).replace("\n", " ")[:_TEXT_MAX]
-    stage = f" (in reply to {_STAGES[reply.stage]})" if reply.host and reply.stage in _STAGES else ""
+    said = str(reply).replace("\n", " ")[:REASON_MAX]
+    stage = f" (in reply to {COMMANDS[reply.stage]})" if reply.host and reply.stage in COMMANDS else ""
     return f"host {reply.host} said: {said}{stage}" if reply.host else said
 
 
@@ -56,30 +54,13 @@ def _recipient(recipient: Recipient, now: float) -> Row:
     }
 
 
-def listed(together: Sequence[queue.Listed], now: float) -> Row:
-    """One message as `postqueue -j` has it, and no more."""
-    first = together[0]
-    state = word(first, now) if len(together) == 1 else min((word(one, now) for one in together), key=_ORDER.index)
-    return {
-        "queue_name": _QUEUE_NAMES[state],
-        "queue_id": first.message_id,
-        "arrival_time": int(first.accepted_at),
-        "message_size": first.size_bytes,
-        "forced_expire": False,
-        "sender": first.sender,
-        "recipients": [
-            {"address": one.address, "orig_address": one.original, "delay_reason": reason(one.last)} for one in together
-        ],
-    }
-
-
 def message(together: Sequence[queue.Row], now: float) -> Row:
     """One message with those of its recipients that were selected."""
     what = together[0].message
     recipients = [_recipient(row.recipient, now) for row in together]
     state = min((recipient["state"] for recipient in recipients), key=_ORDER.index)
     return {
-        "queue_name": _QUEUE_NAMES.get(state, state),
+        "queue_name": QUEUE_NAMES.get(state, state),  # what Postfix does not know keeps its word
         "queue_id": what.id,
         "arrival_time": int(what.accepted_at),
         "message_size": what.size_bytes,
@@ -145,7 +126,7 @@ def _attempt(message_id: str, attempt: Attempt) -> Row:
         "tls": attempt.tls,
         "code": attempt.reply.code,
         "status": attempt.reply.status,
-        "text": attempt.reply.text[:_TEXT_MAX],
+        "text": attempt.reply.text[:REASON_MAX],
         "error": attempt.error,
     }
 
