@@ -73,7 +73,7 @@ class Maildrop:
                 return 0
             for name in names:
                 try:
-                    accepted += await asyncio.shield(self._take(name))
+                    accepted += await self._whole(name)
                 except BadFile as bad:
                     self._set_aside(name, str(bad))
                 except (Later, FileNotFoundError):
@@ -87,6 +87,17 @@ class Maildrop:
                 with suppress(OSError):  # a file that comes back after a crash is known by its mail
                     sync_directory(self._path)
             return accepted
+
+    async def _whole(self, name: str) -> bool:
+        """What was begun is brought to its end, also by who is told to stop: nothing goes on behind its back."""
+        task = asyncio.create_task(self._take(name))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await asyncio.wait((task,))
+            if not task.cancelled():
+                task.exception()  # the file is still there, and nobody here any more to hear why
+            raise
 
     def _names(self) -> list[str]:
         try:

@@ -273,3 +273,32 @@ asyncio.run(main())
     second = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert second.stdout == "0 1\n", second.stderr
     assert left(box) == []
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_stop_waits_for_the_file_that_is_being_taken(
+    house: House, box: Path, maildrop: Maildrop, *, fails: bool
+) -> None:
+    """The store is closed after it: what went on by itself would find no store, and nobody who hears of it."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    accept = house.store.accept
+
+    async def wait(new: NewMessage) -> None:
+        begun.set()
+        await go_on.wait()
+        if fails:
+            raise StoreError("no room")
+        await accept(new)
+
+    house.store.accept = wait  # type: ignore[method-assign]
+    (box / "1.1.a.mail").write_bytes(GOOD)
+    draining = asyncio.create_task(maildrop.drain())
+    await begun.wait()
+    draining.cancel()
+    await asyncio.sleep(0)
+    assert not draining.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await draining
+    assert left(box) == (["1.1.a.mail"] if fails else [])
+    assert len(await house.rows()) == (not fails)
