@@ -97,7 +97,8 @@ class App:
         self._signer = Signer()
         self._certificate_files: certificates.Stamps = ()  # as they were when they were last read
         self._certificate_problem = ""  # why that was in vain
-        self._expiry_told_at = self._started_at = clock()  # at the start, the settings tell it
+        self._begun_s = time.monotonic()
+        self._expiry_told_at = clock()  # at the start, the settings tell it
         self._refused: tuple[str, ...] = ()  # why the last reload was refused
         self._maildrop_seen = False  # by this process
         self._stop = asyncio.Event()
@@ -133,7 +134,7 @@ class App:
         await policies.load()
         self._security = Security(config, resolver, policies, self._events, self._clock)
         self._tls_reports = TlsReports(
-            config, store, resolver, self._keys, self._events, self._ids, self._clock, self.wake
+            config, store, resolver, self._keys, self._events, self._ids, self._clock, self._deliver
         )
         self._suppressions = Suppressions(store, self._clock)
         await self._suppressions.load()
@@ -232,7 +233,7 @@ class App:
             self._events,
             self._ids,
             self._clock,
-            wake=self.wake,
+            wake=self._deliver,
             signer=self._signer,
         )
 
@@ -274,7 +275,7 @@ class App:
         return {
             "version": __version__,
             "pid": os.getpid(),
-            "uptime_s": int(now - self._started_at),
+            "uptime_s": int(time.monotonic() - self._begun_s),
             "listeners": list(self._inbound.listening()),
             "sessions": len(self._inbound.sessions()),
             "deliveries": self._scheduler.active(),
@@ -288,7 +289,7 @@ class App:
         }
 
     def wake(self) -> None:
-        self._scheduler.wake()
+        self._scheduler.changed()
 
     async def reload(self) -> Sequence[str]:
         """All or nothing. Listening addresses and places stay until a restart."""
@@ -383,6 +384,10 @@ class App:
         return self._inbound.usage(who)
 
     # Housekeeping
+
+    def _deliver(self) -> None:
+        """There is new mail."""
+        self._scheduler.wake()
 
     def _client_context(self, mode: Mode) -> ssl.SSLContext:
         return client_context(mode, ca_file=self._settings.config.tls.server_ca)

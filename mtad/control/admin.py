@@ -47,7 +47,7 @@ class App(Protocol):
         """Facts beyond the queue's: version, pid, uptime_s, listeners ..."""
 
     def wake(self) -> None:
-        """Something became due: look at the queue now."""
+        """Mail that waits was changed, or came in: look at the queue now."""
 
     async def reload(self) -> Sequence[str]:
         """Read everything again, all or nothing. Notes for the operator; raises ConfigErrors."""

@@ -42,6 +42,7 @@ class Running:
     lane: Lane
     until: float
     task: asyncio.Task[None] | None = None
+    touched: bool = False  # an operator changed mail since it was leased
     tried: bool = False  # there is an outcome: it must be recorded, whatever happens
     confirming: bool = False  # its recipients are being looked at
     asked: frozenset[int] = frozenset()  # those that its site is asked to take: what comes of the others tells nothing
@@ -85,6 +86,11 @@ class Lanes:
     def ready(self) -> int:
         """How many are admitted and wait for nothing but a worker."""
         return sum(len(queue) for kind, queue in enumerate(self._queues) if self._may(kind))
+
+    @property
+    def idle(self) -> bool:
+        """Whether a worker has nothing to do."""
+        return self.running - self.lent < self.workers and not self.ready
 
     def take(self, job: Job) -> Running | None:
         """A job was leased; `start` follows. None: it is to be released, too many like it wait."""
@@ -131,6 +137,7 @@ class Lanes:
         if not lane.waiting and lane.admitted < self._sites.room(site, now) and self._sites.slot_at(site) <= now:
             lane.admitted += 1
             self._sites.begin(site, now)
+            self.start()  # the next one for the domain, which has its place there now
             return True
         running.admitted = False
         self.free(running)
@@ -182,6 +189,7 @@ class Lanes:
             for queue in self._queues:
                 if running in queue:
                     queue.remove(running)
+            self._admit(lane)
         self._leave(lane)
 
     def recheck(self) -> None:

@@ -27,7 +27,7 @@ _NO_REPORTS = bounce.Reports()
 
 
 class Outcomes:
-    """Records what came of jobs; `wake` is called when something else became due by it."""
+    """Records what came of jobs; `due` is told when the next of what is left, or came of it, is due."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Outcomes:
         events: Events,
         clock: Clock,
         rng: random.Random,
-        wake: Callable[[], None],
+        due: Callable[[float], None],
     ) -> None:
         self._config = config
         self._store = store
@@ -51,7 +51,7 @@ class Outcomes:
         self._events = events
         self._clock = clock
         self._rng = rng
-        self._wake = wake
+        self._due = due
 
     async def record(self, job: Job, tried: Tried) -> None:
         """What a try said. Returns when it is durable, or the lease was lost."""
@@ -90,9 +90,8 @@ class Outcomes:
             for old, new in zip(job.recipients, after, strict=True)
         ):
             recorded = await self._record(job, tried, after, _NO_REPORTS, attempts)
-            if recorded and self._reporter.waits(job.message.id):
-                await self._reporter.release(job, self._clock())
-                self._wake()
+            if recorded:
+                await self._release_report(job)
             return
         async with self._reporter.turn(job.message.id):
             made = _NO_REPORTS
@@ -105,8 +104,14 @@ class Outcomes:
                 ]
             if await self._record(job, tried, after, made, attempts):
                 self._reporter.stored(job.message, made, self._clock())
-                self._wake()
+                await self._release_report(job)  # the last of the others may have ended before it waited
+                self._due(self._clock())
         await self._count_against(job.message, after)
+
+    async def _release_report(self, job: Job) -> None:
+        """A report waits for what else of its message is at work: when nothing is, it goes."""
+        if self._reporter.waits(job.message.id) and await self._reporter.release(job, self._clock()):
+            self._due(self._clock())
 
     async def _count_against(self, message: Message, after: Sequence[Recipient]) -> None:
         """An address that is no good is not tried for ever for the same user. What is lost here is one count."""
@@ -140,6 +145,8 @@ class Outcomes:
                 wait_s = min(2 * wait_s, 5.0)
         if not kept:
             return False
+        if left := [recipient.next_at for recipient in after if recipient.state is State.READY]:
+            self._due(min(left))
         for recipient, attempt in zip(after, tried.attempts, strict=True):
             if attempts:
                 self._events.attempt(job.message, recipient, attempt, recipient.state)

@@ -23,6 +23,7 @@ from mtad.outbound.converted import Converter
 from mtad.outbound.delivery import Delivery, Tried
 from mtad.outbound.lanes import Lanes, Running
 from mtad.outbound.local import Mailboxes
+from mtad.outbound.lookout import Lookout
 from mtad.outbound.opener import TlsSeen
 from mtad.outbound.outcome import Outcomes
 from mtad.outbound.pipe import Programs
@@ -37,7 +38,8 @@ from mtad.tls.contexts import Mode, client_context
 
 LEASE_S = 300.0
 SETTLE_S = 10.0  # at the end, for outcomes that are known but not recorded yet
-HELD_MAX = 4  # leased jobs per worker: what waits for slow destinations must not keep others from being leased
+HELD_MAX = 4  # leased jobs per worker while all are at work
+IDLE_HELD_MAX = 100  # and while some are not: what waits for its site must not keep others from being leased
 THREADS = 4
 IDLE_MAX_S = 60.0  # the queue is looked at this often even if nothing seems due
 TROUBLE_S = 2.0  # the wait after the store could not
@@ -99,7 +101,7 @@ class Scheduler:
         self._more = False  # the last call to the store brought as much as we had room for
         self._latest = ids.newest_at()  # the time when the queue was looked at last, or when mail came in before that
         self._old_at = -math.inf
-        self._wakeup = asyncio.Event()
+        self._lookout = Lookout(clock)
         self._stopping = asyncio.Event()
         sites.changed = sites.suspensions.changed = self._look_again
         self._use(config, resolver, directory)
@@ -109,7 +111,7 @@ class Scheduler:
         keeping = [asyncio.create_task(work) for work in (self._renew(), self._sites.keep())]
         try:
             while not self._stopping.is_set():
-                self._wakeup.clear()
+                self._lookout.begin()
                 try:
                     wait_s = await self._fill()
                 except StoreError as error:
@@ -118,18 +120,21 @@ class Scheduler:
                 except Exception as error:  # noqa: BLE001  (the daemon lives on)
                     self._events.internal_error("scheduler", error)
                     wait_s = TROUBLE_S
-                try:
-                    async with asyncio.timeout(wait_s):
-                        await self._wakeup.wait()
-                except TimeoutError:
-                    pass
+                await self._lookout.rest(wait_s)
         finally:
             for task in keeping:
                 task.cancel()
 
     def wake(self) -> None:
         """Something may be due: look now. Cheap, safe to call for every mail."""
-        self._wakeup.set()
+        self._lookout.wake()
+
+    def changed(self) -> None:
+        """An operator changed mail that waits, perhaps also what is leased now: when that comes back it may be due at a
+        time that its job knows nothing of."""
+        for running in self._leased.values():
+            running.touched = True
+        self.wake()
 
     def reload(self, config: Config, resolver: Resolver, directory: Directory) -> None:
         """New settings for the next jobs; what runs ends as it began."""
@@ -200,14 +205,14 @@ class Scheduler:
             self._events,
             self._clock,
             self._rng,
-            self.wake,
+            self._lookout.due,
         )
 
     async def _fill(self) -> float:
         """Lease while there is room and something due. How long to wait for a wake-up at most."""
         interval_s = self._config.delivery.interval_s
         while not self._stopping.is_set() and (room := self._room()) > 0:
-            now = self._clock()
+            now, self._more = self._clock(), False
             closed = self._sites.closed_domains(now)
             skip = frozenset(closed | self._lanes.full(now))
             if now >= self._first_until:
@@ -226,20 +231,25 @@ class Scheduler:
                 break  # drain does not know of these; their leases end with the daemon
             await self._take(jobs)
             leased = sum([len(job.recipients) for job in jobs])
-            self._more = leased >= room
-            if self._more:
+            if leased >= room:
                 continue
             due = await self._store.next_due(self._clock())
             wait_s = IDLE_MAX_S if due is None else due - self._clock()
             # What is due now is of skipped lanes; each asks for itself when it runs dry.
             return min(max(wait_s, interval_s if skip else 0.01), IDLE_MAX_S)
-        self._more = True  # nobody asked: who makes room wakes us, and we look for ourselves before long
-        return max(interval_s, 1.0)
+        self._more = True
+        return IDLE_MAX_S  # who makes room asks: `_ask`
+
+    def _ask(self) -> None:
+        """There may be room now for what the last look could not take."""
+        if self._more and self._room():
+            self.wake()
 
     def _room(self) -> int:
         """How many to lease: none before half of those that are ready have begun, so that a call brings many."""
         workers, ready = self._config.delivery.workers, self._lanes.ready
-        if ready > workers // 2 or len(self._leased) - self._lanes.lent >= HELD_MAX * workers:
+        most = (IDLE_HELD_MAX if self._lanes.idle else HELD_MAX) * workers
+        if ready > workers // 2 or len(self._leased) - self._lanes.lent >= most:
             return 0
         return workers - ready
 
@@ -254,7 +264,7 @@ class Scheduler:
                 self._leased[running.key] = running
         self._lanes.start()
         if aside:
-            await self._store.release(aside)
+            await self._give_back(aside)
 
     async def _take_old(self, domains: frozenset[str], now: float) -> None:
         """Mail to closed sites is not leased; but its time runs on, and its senders are to be told."""
@@ -270,22 +280,29 @@ class Scheduler:
             else:
                 await self._outcomes.put_off(job, closed)
         if back:
-            await self._store.release(back)
+            await self._give_back(back)
 
     def _release(self, gone: list[Running]) -> None:
         """Give the leases of jobs back that did not begin."""
         for running in gone:
             self._forget(running)
-        task = asyncio.create_task(self._release_all([running.job for running in gone]))
+        task = asyncio.create_task(self._give_back([running.job for running in gone]))
         self._releasing.add(task)
         task.add_done_callback(self._releasing.discard)
 
-    async def _release_all(self, jobs: Sequence[Job]) -> None:
-        try:
-            await self._store.release(jobs)
-        except StoreError as error:  # they end by themselves
-            self._events.store_trouble(str(error))
-        self.wake()  # while they were leased, the last look at the queue saw nothing due before the leases end
+    async def _give_back(self, jobs: Sequence[Job]) -> None:
+        """End leases of which nothing came. Were that left to time, the mail would wait for it; while we go on, it is
+        tried until the store can."""
+        while not self._stopping.is_set():
+            try:
+                await self._store.release(jobs)
+                break
+            except StoreError as error:
+                self._events.store_trouble(str(error))
+                await asyncio.sleep(TROUBLE_S)
+        known = all(self._sites.known(job.domain) for job in jobs)
+        # The next look leaves them out while their sites have no room, if it can tell; else they would come and go.
+        self._lookout.due(self._clock() + (0.0 if known else self._config.delivery.interval_s))
 
     async def _renew(self) -> None:
         while True:
@@ -312,6 +329,9 @@ class Scheduler:
                 running.task.cancel()
             else:
                 self._forget(running)  # it was lost before it began
+                self._lanes.start()
+            if not kept:
+                self._lookout.due(now)
         self._first_until = min((running.until for running in self._leased.values()), default=math.inf)
 
     def _forget(self, running: Running) -> None:
@@ -322,6 +342,7 @@ class Scheduler:
 
     def _begin(self, running: Running) -> None:
         running.task = asyncio.create_task(self._run(running))
+        self._ask()
 
     async def _run(self, running: Running) -> None:
         waits = False
@@ -355,8 +376,9 @@ class Scheduler:
                 self._lanes.free(running)
                 self._forget(running)
             self._lanes.start()
-            if self._more and self._room():
-                self._wakeup.set()
+            if running.touched:
+                self._lookout.due(self._clock())
+            self._ask()
 
     async def _attempt(self, running: Running) -> Tried:
         """Raises _Later and Damaged."""
@@ -426,7 +448,7 @@ class Scheduler:
         if closed.of_user or not self._sites.known(job.domain):
             await self._outcomes.put_off(job, closed)
         else:
-            await self._store.release([job])
+            await self._give_back([job])
 
 
 async def _over(tasks: Iterable[asyncio.Task[None]], timeout_s: float | None) -> set[asyncio.Task[None]]:

@@ -117,3 +117,13 @@ async def test_who_was_set_aside_and_shows_that_it_works_is_asked_for() -> None:
     bench.sites.end(site, [OK], NOW)
     assert aside not in bench.lanes.full(NOW)
     await asyncio.sleep(0)
+
+
+async def test_a_lease_that_is_lost_before_it_began_leaves_its_place_to_the_next() -> None:
+    """Else the lane would never move again: nobody runs there who could call the next one."""
+    bench = Bench(1)
+    busy = bench.take("z.test")
+    lost, waiting = bench.take("y.test"), bench.take("y.test")
+    bench.lanes.forget(lost)
+    bench.ends(busy, OK)
+    assert bench.began == [busy, waiting]
