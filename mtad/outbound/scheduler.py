@@ -221,7 +221,7 @@ class Scheduler:
             if now < self._latest - SET_BACK_S:
                 self._sites.set_back(now)
                 self._lanes.recheck()
-                await self._store.bring_forward(now + (1 + 2 * JITTER) * self._sites.longest_wait_s())
+                await self._store.bring_forward(now, now + (1 + 2 * JITTER) * self._sites.longest_wait_s())
             self._latest = now
             if closed and not 0 <= now - self._old_at < OLD_EVERY_S:
                 self._old_at = now

@@ -169,13 +169,22 @@ class Operate:
             found.append(Row(last, rows.recipient_of(last.id, row[MESSAGE_WIDTH:], leased=bool(row[-1]))))
         return found
 
-    def bring_forward(self, latest: float) -> int:
-        return self._connection.execute(
+    def bring_forward(self, times: tuple[float, float]) -> int:
+        now, latest = times
+        put_off = self._connection.execute(
             "UPDATE recipient SET next_at = ?1 WHERE (message, n) IN"
             " (SELECT message, n FROM recipient INDEXED BY recipient_due"
-            " WHERE state = 0 AND next_at > ?1 AND tries > 0)",
+            " WHERE state = 0 AND next_at > ?1 AND (tries > 0 OR last_code > 0))",
             (latest,),
-        ).rowcount
+        )
+        fresh = self._connection.execute(
+            "UPDATE recipient SET next_at = ?1 WHERE (message, n) IN"
+            " (SELECT r.message, r.n FROM recipient r INDEXED BY recipient_due CROSS JOIN message m ON m.id = r.message"
+            " WHERE r.state = 0 AND r.next_at > ?1 AND r.tries = 0 AND r.last_code = 0"
+            " AND m.accepted_at > ?1 AND m.hold_until = 0)",
+            (now,),
+        )
+        return put_off.rowcount + fresh.rowcount
 
     def attempts(self, message_id: str) -> Sequence[Attempt]:
         found = self._connection.execute(

@@ -238,8 +238,8 @@ class SqliteStore:
             return job  # nobody changed anything since, and nobody else can have it
         return await self._writer.do(self._confirm, (job, now))
 
-    async def bring_forward(self, latest: float) -> int:
-        return await self._writer.do(self._bring_forward, latest)
+    async def bring_forward(self, now: float, latest: float) -> int:
+        return await self._writer.do(self._bring_forward, (now, latest))
 
     async def load_sites(self) -> Sequence[StoredSite]:
         return await self._writer.do(self._load_sites, None)

@@ -330,9 +330,10 @@ class Store(Protocol):
     async def sort(self, what: Selector, by: SortBy, now: float, *, down: bool, limit: int) -> Sequence[str]:
         """The ids of the selected recipients in that order, at most `limit`."""
 
-    async def bring_forward(self, latest: float) -> int:
-        """Recipients that were tried and wait for a time beyond `latest` are due then: the clock they were put off by
-        was wrong. How many."""
+    async def bring_forward(self, now: float, latest: float) -> int:
+        """The clock that recipients were put off by was wrong: those that wait for a time beyond `latest` are due then,
+        and those of messages that came in after `now`, and were not tried yet, are due at once; but not what its sender
+        (FUTURERELEASE) or an operator wants to wait. How many."""
 
     async def attempts(self, message_id: str) -> Sequence[Attempt]:
         """The tries of a message's recipients, oldest first, as long as history is kept."""

@@ -18,6 +18,7 @@ from mtad.queue.store import (
     Restore,
     RetryAt,
     Selector,
+    Settlement,
     SiteStore,
     Stats,
     Store,
@@ -371,9 +372,22 @@ async def test_what_waits_for_a_wrong_future_is_brought_forward(store: Store) ->
         else:
             await store.release([job])
             await store.change(Selector(ids=(message_id(3),)), RetryAt(next_at), NOW)  # never tried: it is to wait
-    assert await store.bring_forward(NOW + 1000) == 1
+    assert await store.bring_forward(NOW, NOW + 1000) == 1
     rows = await store.select(ALL, NOW)
     assert [row.recipient.next_at for row in rows] == [NOW + 100, NOW + 1000, NOW + 1e6]
+
+
+async def test_what_came_in_while_the_clock_was_wrong_and_was_not_tried_is_due_at_once(store: Store) -> None:
+    later = NOW + 1e6
+    await store.accept(mail(1, accepted_at=later, next_at=later))
+    await store.accept(mail(2, accepted_at=later, next_at=later + 60, hold_until=later + 60))  # its sender said so
+    await store.accept(mail(3, next_at=NOW))
+    (job,) = await store.lease(NOW, UNTIL, 10)
+    put_off = replace(job.recipients[0], state=State.READY, next_at=later, last=LATER)  # its site was closed
+    assert await store.settle(Settlement(job, (), (put_off,)))
+    assert await store.bring_forward(NOW, NOW + 1000) == 2
+    rows = await store.select(ALL, NOW)
+    assert [row.recipient.next_at for row in rows] == [NOW, later + 60, NOW + 1000]
 
 
 async def test_suspensions_and_sites_are_kept(store: SiteStore) -> None:
