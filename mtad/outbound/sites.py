@@ -5,6 +5,7 @@ State, bounded, and the little of it that a restart must not forget. The rules a
 
 import asyncio
 import json
+import math
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -409,12 +410,27 @@ def restored(row: StoredSite, now: float) -> Site | None:
     try:
         data: dict[str, Any] = json.loads(row.data)
         opened_at, probe_at, openings, blocked, seen, cause = data["breaker"]
-        site = Site(row.name, tuple(data["hosts"]), domains=set(data["domains"]), warmup=Warmup(*data["warmup"]))
+        opened_at, probe_at = _number(opened_at), _number(probe_at)
+        warmup = Warmup(*(int(_number(part)) for part in data["warmup"]))
+        site = Site(row.name, tuple(_texts(data["hosts"])), domains=set(_texts(data["domains"])), warmup=warmup)
         if opened_at:
             latest = now + pace.STATED_MAX_S  # should the clock have been wrong
             site.pace = Pace(
-                1.0, True, False, 0, min(opened_at, now), min(probe_at, latest), openings, blocked, seen, cause
-            )
-    except (ValueError, KeyError, TypeError):
+                1.0, True, False, 0, min(opened_at, now), min(probe_at, latest), int(_number(openings)), bool(blocked),
+                int(_number(seen)), clean(*_texts([cause]), pace.CAUSE_MAX),
+            )  # fmt: skip
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
         return None
     return site
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, int | float) and math.isfinite(value):
+        return value
+    raise ValueError("not a number")
+
+
+def _texts(values: Any) -> list[str]:
+    if isinstance(values, list) and all(isinstance(value, str) for value in values):
+        return values
+    raise ValueError("not texts")

@@ -16,6 +16,9 @@ INLINE_MAX_BYTES = 128 * 1024
 
 _UNFINISHED = ".new"
 
+TRANSFER = ".transfer-"
+"""How the file begins in which a transfer from another host comes together."""
+
 
 class BodyWriter:
     """Writes one body. `finish` makes it durable, `discard` forgets it; exactly one of them ends the writer.
@@ -121,13 +124,15 @@ def old_files(spool: str, before: float) -> tuple[list[str], list[str]]:
     with os.scandir(spool) as entries:
         for entry in entries:
             message_id = entry.name.removesuffix(_UNFINISHED)
+            transfer = entry.name.startswith(TRANSFER)
             try:
-                ident.to_int(message_id)
+                if not transfer:
+                    ident.to_int(message_id)
                 if not entry.is_file(follow_symlinks=False) or entry.stat(follow_symlinks=False).st_mtime >= before:
                     continue
             except (ValueError, OSError):
                 continue
-            (complete if message_id == entry.name else unfinished).append(entry.name)
+            (complete if message_id == entry.name and not transfer else unfinished).append(entry.name)
     return complete, unfinished
 
 

@@ -9,6 +9,8 @@ recipients that are open, held or in the trash. What is being delivered just now
 
 import hashlib
 import json
+import math
+import re
 import secrets
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -24,6 +26,12 @@ from mtad.queue.store import Selector, Trash
 FORMAT = 1
 FAR = 9e15
 """`finished_at` of a message that is parked: it is not open, and its history is not swept."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_SPOKEN = frozenset(
+    ("sender", "body", "ret", "envid", "by_mode", "address", "original", "domain", "notify", "orcpt")
+)
+"""The columns that end up in commands to a peer."""
 
 _COLUMNS = "id, way, state, host, at, word, digest, messages, recipients"
 
@@ -185,12 +193,19 @@ class Transfers:
         self._put(transfer)
 
     def receive(self, asked: tuple[str, Sequence[Packed]]) -> None:
-        """Park some of it. TransferError when a message is here already, or is none."""
+        """Park some of it. TransferError when a message is here already, or is none: once the other host let go of it,
+        it is too late to find that out."""
         transfer_id, messages = asked
         try:
             for packed in messages:
                 self._unpack(transfer_id, packed)
-        except (sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError) as error:
+        except (
+            sqlite3.IntegrityError,
+            sqlite3.InterfaceError,
+            sqlite3.ProgrammingError,
+            sqlite3.DataError,
+            OverflowError,
+        ) as error:
             raise TransferError(f"it is no mail of ours: {error}") from None
 
     def received(self, asked: tuple[str, float, Entry]) -> Transfer:
@@ -315,6 +330,8 @@ class Transfers:
     def _unpack(self, transfer_id: str, packed: Packed) -> None:
         number = packed.number
         self._check_new(number)
+        for row in (packed.message, *packed.recipients, *packed.attempts):
+            _check(row)
         message = {**packed.message, "id": number, "digest": bytes.fromhex(packed.message["digest"])}
         message["finished_at"] = FAR
         if self._one("SELECT 1 FROM message WHERE id = ?", number) is None:
@@ -329,9 +346,10 @@ class Transfers:
             if (attempt["n"], attempt["started_at"]) not in known:
                 self._insert("attempt", {**attempt, "id": None, "message": number})
         for row in packed.recipients:
-            columns = {one[1] for one in self._connection.execute("PRAGMA table_info(recipient)")}
-            if row["message"] != number or not row.keys() <= columns or row["state"] not in (0, 2, 5):
+            if row["message"] != number or row["state"] not in (0, 2, 5):
                 raise TransferError("it comes from a newer mtad: upgrade this one first")
+            self._insert("recipient", row)  # whether it can be there
+            self._connection.execute("DELETE FROM recipient WHERE message = ? AND n = ?", (number, row["n"]))
             self._connection.execute(
                 "INSERT INTO parked VALUES (?, ?, ?, ?)", (number, row["n"], transfer_id, _json(row))
             )
@@ -347,6 +365,15 @@ class Transfers:
             raise TransferError("it comes from a newer mtad: upgrade this one first")
         marks = ", ".join("?" * len(row))
         self._connection.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", list(row.values()))
+
+
+def _check(row: dict[str, Any]) -> None:
+    """What the types of the columns let pass."""
+    for name, value in row.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise TransferError(f"it is no mail of ours: {name} is no number")
+        if name in _SPOKEN and isinstance(value, str) and _CONTROL.search(value):
+            raise TransferError(f"it is no mail of ours: a control character in {name}")
 
 
 def _json(row: dict[str, Any]) -> str:

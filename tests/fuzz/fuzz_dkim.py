@@ -33,7 +33,7 @@ SIGNED = _signed()
 
 _NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mx.test")])
 _DAY = datetime.fromtimestamp(NOW, UTC)
-CERTIFICATE = (
+_CERTIFICATE = (
     x509.CertificateBuilder()
     .subject_name(_NAME)
     .issuer_name(_NAME)
@@ -42,5 +42,6 @@ CERTIFICATE = (
     .not_valid_before(_DAY - timedelta(days=1))
     .not_valid_after(_DAY + timedelta(days=1))
     .sign(PRIVATE, None)
-    .public_bytes(serialization.Encoding.DER)
 )
+CERTIFICATE = _CERTIFICATE.public_bytes(serialization.Encoding.DER)
+CERTIFICATE_PEM = _CERTIFICATE.public_bytes(serialization.Encoding.PEM)

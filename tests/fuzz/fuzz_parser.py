@@ -41,6 +41,12 @@ class Parser:
         except self.refuses as error:
             return type(error)
 
+    def beginnings(self) -> Sequence[bytes]:
+        """What a search begins with: good input, and what did harm before. An octet in front of it where the search
+        chooses the pieces."""
+        found = [*self.seeds, *(path.read_bytes() for path in sorted((CORPUS / self.name).glob("*")))]
+        return found if self.pieces is None else [size + octets for octets in found for size in (b"\0", b"\xff")]
+
     def run_pieces(self, chunks: Sequence[bytes]) -> object:
         assert self.pieces is not None
         try:

@@ -4,15 +4,12 @@ The parsers with their own properties are in `fuzz_mail.py`, `fuzz_peers.py` and
 that once did harm, here or to others. `scripts/fuzz.sh` runs the same for as long as one likes.
 """
 
-import fuzz_files
-import fuzz_mail
-import fuzz_peers
 import pytest
 from fuzz_parser import CORPUS, MANY, Parser, cut, mutants
+from fuzz_table import PARSERS
 from hypothesis import given
 from hypothesis import strategies as st
 
-PARSERS = (*fuzz_mail.PARSERS, *fuzz_peers.PARSERS, *fuzz_files.PARSERS)
 by_name = pytest.mark.parametrize("parser", PARSERS, ids=lambda parser: parser.name)
 KEPT = [(parser, path) for parser in PARSERS for path in sorted((CORPUS / parser.name).glob("*"))]
 

@@ -113,7 +113,7 @@ async def transfer_receive(admin: Admin, args: Args) -> AsyncGenerator[Row, None
     transfer_id = args["id"]
     if not _ID.fullmatch(transfer_id):
         raise Failed("BadData", "that is no transfer of mtad")
-    path = f"{admin.config.paths.spool}/.transfer-{transfer_id}"
+    path = f"{admin.config.paths.spool}/{files.TRANSFER}{transfer_id}"
     try:
         await asyncio.to_thread(_append, path, args["octets"], args["part"] == 1)
         if not args["last"]:
