@@ -52,11 +52,9 @@ def examine_authorities(path: str, key: str, findings: Findings) -> None:
 
 def expires_at(cert: str) -> float | None:
     """When the certificate that is in use ends to be valid. None when the file cannot be read any more."""
-    from cryptography import x509
-
     try:
         with open(cert, "rb") as file:
-            return ends_at(x509.load_pem_x509_certificates(file.read(1 << 20))[0])
+            return ends_at(from_pem(file.read(1 << 20))[0])
     except (OSError, ValueError):
         return None
 
@@ -83,10 +81,8 @@ def _read(path: str, name: str, findings: Findings) -> bytes | None:
 
 
 def _examine_certificate(octets: bytes, path: str, key: str, hostname: str, findings: Findings, now: float) -> None:
-    from cryptography import x509
-
     try:
-        leaf = x509.load_pem_x509_certificates(octets)[0]
+        leaf = from_pem(octets)[0]
         names = names_of(leaf)
     except ValueError:
         findings.error(key, f"{path} holds no PEM certificate")
@@ -103,6 +99,26 @@ def _examine_certificate(octets: bytes, path: str, key: str, hostname: str, find
         findings.warn(key, f"{path} has no name in it", "no client would ask for it")
 
 
+def from_pem(octets: bytes) -> "list[x509.Certificate]":
+    """All certificates of a PEM file. ValueError, and nothing else, when there is none or one cannot be read."""
+    from cryptography import x509
+
+    try:
+        return x509.load_pem_x509_certificates(octets)
+    except x509.InvalidVersion as error:
+        raise ValueError(str(error)) from None
+
+
+def from_der(octets: bytes) -> "x509.Certificate":
+    """ValueError, and nothing else, when it cannot be read."""
+    from cryptography import x509
+
+    try:
+        return x509.load_der_x509_certificate(octets)
+    except x509.InvalidVersion as error:
+        raise ValueError(str(error)) from None
+
+
 def names_of(leaf: "x509.Certificate") -> tuple[str, ...]:
     """The DNS names in subjectAltName, lower case. ValueError when the certificate is malformed there."""
     from cryptography import x509
@@ -111,6 +127,8 @@ def names_of(leaf: "x509.Certificate") -> tuple[str, ...]:
         san = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return ()
+    except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        raise ValueError(str(error)) from None
     return tuple(name.lower() for name in san.get_values_for_type(x509.DNSName))
 
 

@@ -417,7 +417,7 @@ def restored(row: StoredSite, now: float) -> Site | None:
             latest = now + pace.STATED_MAX_S  # should the clock have been wrong
             site.pace = Pace(
                 1.0, True, False, 0, min(opened_at, now), min(probe_at, latest), int(_number(openings)), bool(blocked),
-                int(_number(seen)), clean(*_texts([cause]), pace.CAUSE_MAX),
+                int(_number(seen)), clean(_texts([cause])[0], pace.CAUSE_MAX),
             )  # fmt: skip
     except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
         return None

@@ -9,6 +9,7 @@ from ipaddress import ip_address, ip_network
 from typing import Protocol
 
 from mtad.config import Config
+from mtad.config.certificate import from_der
 from mtad.dkim.rotation import Ring, Stage
 from mtad.dkim.watch import where
 from mtad.dns.resolver import DnsTemporary, NoData, NoSuchName
@@ -165,10 +166,8 @@ def _issued(certificate: Certificate | None) -> tuple[str, bool]:
     """(who may issue it, as CAA names it; whether nobody but itself vouches for it)."""
     if certificate is None:
         return "", False
-    from cryptography import x509
-
     try:
-        leaf = x509.load_der_x509_certificate(certificate.leaf)
+        leaf = from_der(certificate.leaf)
         names = " ".join(str(one.value) for one in leaf.issuer).lower()
         return next((domain for word, domain in _ISSUERS if word in names), ""), leaf.issuer == leaf.subject
     except ValueError:

@@ -3,6 +3,7 @@
 import asyncio
 from functools import partial
 
+from mtad.config.certificate import from_pem
 from mtad.dns.resolver import DnsTemporary
 from mtad.publish.area import Area, Checked, txt
 from mtad.publish.records import STS_PATH, covers, sts, sts_policy, tlsa, tlsrpt
@@ -185,12 +186,11 @@ async def dane_check(checked: Checked) -> Area:
 
 
 def _chain(path: str) -> tuple[bytes, ...]:
-    from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding
 
     try:
         with open(path, "rb") as file:
-            found = x509.load_pem_x509_certificates(file.read(1 << 20))
+            found = from_pem(file.read(1 << 20))
     except (OSError, ValueError):
         return ()
     return tuple(one.public_bytes(Encoding.DER) for one in found[: dane_rules.CHAIN_MAX])

@@ -28,9 +28,7 @@ FAR = 9e15
 """`finished_at` of a message that is parked: it is not open, and its history is not swept."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_SPOKEN = frozenset(
-    ("sender", "body", "ret", "envid", "by_mode", "address", "original", "domain", "notify", "orcpt")
-)
+_SPOKEN = frozenset(("sender", "body", "ret", "envid", "by_mode", "address", "original", "domain", "notify", "orcpt"))
 """The columns that end up in commands to a peer."""
 
 _COLUMNS = "id, way, state, host, at, word, digest, messages, recipients"

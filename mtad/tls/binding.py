@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from mtad.config.certificate import from_der
+
 
 def bindings(ours: bytes, exported: bytes = b"") -> Mapping[str, bytes]:
     """Channel bindings by name (RFC 5929, RFC 9266). `ours` is our certificate in DER, `exported` what `exporter` gave;
@@ -24,10 +26,13 @@ def exporter(ssl_object: Any) -> bytes:
 def end_point(certificate: bytes) -> bytes:
     """RFC 5929 4.1: the certificate's digest by the hash of its signature, SHA-256 in place of MD5 and SHA-1; b"" for a
     signature without a hash of its own (Ed25519), for which nothing is defined."""
-    from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import hashes
 
-    algorithm = x509.load_der_x509_certificate(certificate).signature_hash_algorithm
+    try:
+        algorithm = from_der(certificate).signature_hash_algorithm
+    except UnsupportedAlgorithm:
+        return b""
     if algorithm is None:
         return b""
     digest = hashes.Hash(hashes.SHA256() if algorithm.name in ("md5", "sha1") else algorithm)
@@ -40,9 +45,7 @@ def mailboxes(certificate: bytes) -> tuple[str, ...]:
     from cryptography import x509
 
     try:
-        names = x509.load_der_x509_certificate(certificate).extensions.get_extension_for_class(
-            x509.SubjectAlternativeName
-        )
+        names = from_der(certificate).extensions.get_extension_for_class(x509.SubjectAlternativeName)
         return tuple(names.value.get_values_for_type(x509.RFC822Name))
-    except (ValueError, x509.ExtensionNotFound):
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         return ()

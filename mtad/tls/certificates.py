@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mtad.config import Tls
-from mtad.config.certificate import DAY_S, EXPIRY_WARNING_S, ends_at, names_of
+from mtad.config.certificate import DAY_S, EXPIRY_WARNING_S, ends_at, from_pem, names_of
 
 FILE_MAX_BYTES = 1 << 20
 AT_REST_S = 3.0  # a renewal writes certificate and key one after the other
@@ -29,13 +29,12 @@ Stamps = tuple[tuple[str, tuple[float, int, int] | None], ...]
 
 def read(cert: str, key: str) -> Certificate:
     """The first certificate of a PEM file. Raises OSError and ValueError (the text says what is wrong)."""
-    from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding
 
     with open(cert, "rb") as file:
         octets = file.read(FILE_MAX_BYTES)
     try:
-        leaf = x509.load_pem_x509_certificates(octets)[0]
+        leaf = from_pem(octets)[0]
         return Certificate(cert, key, names_of(leaf), ends_at(leaf), leaf.public_bytes(Encoding.DER))
     except ValueError:
         raise ValueError("holds no PEM certificate") from None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from mtad.config.certificate import DAY_S, EXPIRY_WARNING_S, ends_at, names_of
+from mtad.config.certificate import DAY_S, EXPIRY_WARNING_S, ends_at, from_der, names_of
 from mtad.mail.text import clean
 from mtad.tls.contexts import TlsError, server_context_of
 
@@ -55,7 +55,7 @@ def links(ders: Sequence[bytes]) -> tuple[Link, ...]:
     found = []
     for octets in ders[:LINKS_MAX]:
         try:
-            found.append(_link(x509.load_der_x509_certificate(octets)))
+            found.append(_link(from_der(octets)))
         except (ValueError, TypeError, x509.UnsupportedGeneralNameType, x509.DuplicateExtension):
             break
     return tuple(found)
@@ -64,12 +64,17 @@ def links(ders: Sequence[bytes]) -> tuple[Link, ...]:
 def _link(one: "x509.Certificate") -> Link:
     from datetime import UTC
 
+    from cryptography.exceptions import UnsupportedAlgorithm
+
     start = getattr(one, "not_valid_before_utc", None) or one.not_valid_before.replace(tzinfo=UTC)
     try:
         names = names_of(one)
     except ValueError:
         names = ()
-    digest = one.signature_hash_algorithm
+    try:
+        digest = one.signature_hash_algorithm
+    except UnsupportedAlgorithm:
+        digest = None
     subject, issuer = (clean(name.rfc4514_string(), TEXT_MAX) for name in (one.subject, one.issuer))
     return Link(
         subject,

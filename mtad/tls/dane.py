@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from mtad.config.certificate import from_der
 from mtad.tls.tlsrpt import Fault
 
 if TYPE_CHECKING:
@@ -62,11 +63,10 @@ def peer_chain(tls: Any) -> tuple[bytes, ...]:
 
 def key_digest(certificate: bytes) -> bytes:
     """SHA-256 of a certificate's public key: what a pin is. ValueError when it cannot be read."""
-    from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
 
     try:
-        return hashlib.sha256(_spki(x509.load_der_x509_certificate(certificate))).digest()
+        return hashlib.sha256(_spki(from_der(certificate))).digest()
     except UnsupportedAlgorithm as error:
         raise ValueError(str(error)) from None
 
@@ -81,7 +81,7 @@ def verify(chain: Sequence[bytes], records: Sequence[Tlsa], names: Sequence[str]
     from cryptography.exceptions import UnsupportedAlgorithm
 
     try:
-        certificates = [x509.load_der_x509_certificate(octets) for octets in chain[:CHAIN_MAX]]
+        certificates = [from_der(octets) for octets in chain[:CHAIN_MAX]]
         if not certificates:
             return Fault("validation-failure", "The host showed no certificate")
         if any(record.usage == DANE_EE and _matches(record, certificates[0]) for record in records):
@@ -145,13 +145,11 @@ def _issued(issuer: "Certificate", subject: "Certificate", below: int) -> bool:
 
 def _whole(anchors: Sequence[Tlsa]) -> list["Certificate"]:
     """Authorities that the records hold in full: the host need not send them (RFC 7672 3.1.2)."""
-    from cryptography import x509
-
     found = []
     for record in anchors:
         if record.selector == 0 and record.matching == 0:
             try:
-                found.append(x509.load_der_x509_certificate(record.data))
+                found.append(from_der(record.data))
             except ValueError:
                 continue
     return found

@@ -18,7 +18,6 @@ MANY = settings(deadline=None, derandomize="FUZZ_EXAMPLES" not in os.environ)
 """The same command lines in each run; `scripts/fuzz.sh` looks for others."""
 
 DOCUMENTED = {0, 1, 64, 65, 69, 73, 75, 77, 78}  # docs/reference.md, without 70: that is a defect of ours
-UNENDING = {"log", "queue.wait"}
 ASKING = {
     "tls.test",
     "explain",
@@ -61,7 +60,8 @@ def command_lines(draw: st.DrawFn) -> list[str]:
 
 
 def left_out(operation: Operation) -> bool:
-    return operation.name in UNENDING | ASKING or any(param.name == "follow" for param in operation.params)
+    """What may take any length of time, and what asks others."""
+    return operation.live or operation.name == "queue.wait" or operation.name in ASKING
 
 
 @pytest.fixture

@@ -142,7 +142,7 @@ def _completed(octets: bytes) -> object:
     """What a submitter's header is made whole to."""
     head = headers.split(octets)[0]
     whole = stamps.qualify(head, "b.test")
-    assert stamps.qualify(whole, "b.test") == whole
+    assert [field.name for field in headers.fields(whole)] == [field.name for field in headers.fields(head)]
     missing = stamps.missing(head, "a@b.test", "me.test", "3kf9x2m7q0w1", "Wed, 25 Nov 2026 02:00:00 +0000")
     assert stamps.missing(missing + whole, "", "", "", "") == b""
     return stamps.wants_no_tls(head), whole, missing
