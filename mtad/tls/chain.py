@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mtad.config.certificate import DAY_S, EXPIRY_WARNING_S, ends_at, from_der, names_of
 from mtad.mail.text import clean
+from mtad.tls import words
 from mtad.tls.contexts import TlsError, server_context_of
 
 if TYPE_CHECKING:
@@ -195,17 +196,10 @@ def verdict(server: ssl.SSLContext, name: str) -> str:
             except ssl.SSLWantReadError:
                 waiting += 1
             except ssl.SSLError as error:
-                return reason(error)
+                return words.of_tls(error)
         if not waiting:
             return ""
     return "the handshake does not end"
-
-
-def reason(error: ssl.SSLError) -> str:
-    """A failure of TLS in OpenSSL's words, without its file and line."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return str(error.verify_message)
-    return (error.reason or "TLS failed").replace("_", " ").lower()
 
 
 def _ders(text: str) -> list[bytes]:

@@ -8,6 +8,8 @@ import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mtad.tls import words
+
 HEADER_MAX_BYTES = 16 * 1024
 ADDRESSES_MAX = 4
 CONNECT_S = 15.0  # for one address
@@ -17,8 +19,8 @@ _CRLF = b"\r\n"
 class HttpsError(Exception):
     """There was no answer that can be used. `certificate`: for the server could not prove who it is."""
 
-    def __init__(self, words: str, *, certificate: bool = False) -> None:
-        super().__init__(words)
+    def __init__(self, problem: str, *, certificate: bool = False) -> None:
+        super().__init__(problem)
         self.certificate = certificate
 
 
@@ -58,26 +60,30 @@ async def request(
                 writer.transport.abort()
     except TimeoutError:
         raise HttpsError(f"no answer within {timeout_s:g} s") from None
-    except (OSError, EOFError, asyncio.LimitOverrunError, ValueError) as error:
-        raise HttpsError(f"{type(error).__name__}: {error}") from None
+    except EOFError:
+        raise HttpsError("it closed the connection before the answer was complete") from None
+    except asyncio.LimitOverrunError:
+        raise HttpsError("a line of the answer is too long") from None
+    except OSError as error:
+        raise HttpsError(words.of_network(error)) from None
 
 
 async def _connect(
     host: str, addresses: Sequence[str], port: int, context: ssl.SSLContext
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """To the first address that takes the connection."""
-    words = "no address"
+    problem = "no address"
     for address in addresses[:ADDRESSES_MAX]:
         try:
             async with asyncio.timeout(CONNECT_S):
                 return await asyncio.open_connection(address, port, ssl=context, server_hostname=host)
         except ssl.SSLCertVerificationError as error:
-            raise HttpsError(f"{address}: {error.verify_message}", certificate=True) from None
+            raise HttpsError(f"{address}: {words.of_certificate(error, host)}", certificate=True) from None
         except TimeoutError:
-            words = f"{address}: no connection within {CONNECT_S:g} s"
+            problem = f"{address}: no connection within {CONNECT_S:g} s"
         except OSError as error:
-            words = f"{address}: {error.strerror or type(error).__name__}"
-    raise HttpsError(words)
+            problem = f"{address}: {words.of_network(error)}"
+    raise HttpsError(problem)
 
 
 async def _answer(reader: asyncio.StreamReader, max_bytes: int) -> Answer:
@@ -134,7 +140,8 @@ async def _line(reader: asyncio.StreamReader) -> str:
 
 
 def _number(text: str, base: int) -> int:
-    if not text.isascii() or not text.isalnum() or len(text) > 12:
+    digits = "0123456789abcdef"[:base]
+    if not 0 < len(text) <= 12 or text.lower().strip(digits):
         raise HttpsError("the answer gives no length")
     return int(text, base)
 

@@ -2,7 +2,6 @@
 refused. Each question is a connection of its own; nothing is sent but EHLO, STARTTLS and QUIT."""
 
 import asyncio
-import os
 import socket
 import ssl
 import warnings
@@ -11,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from mtad.mail.text import clean
-from mtad.tls.chain import reason
+from mtad.tls import words
 from mtad.tls.dane import peer_chain
 
 CONNECT_S = 10.0
@@ -78,10 +77,10 @@ class Talk:
         except ValueError:
             raise ProbeError("a line of its answer has no end") from None
         except OSError as error:
-            raise ProbeError(_why(error)) from None
+            raise ProbeError(words.of_network(error)) from None
 
-    async def say(self, words: str) -> tuple[int, list[str]]:
-        self.writer.write(f"{words}\r\n".encode())
+    async def say(self, line: str) -> tuple[int, list[str]]:
+        self.writer.write(f"{line}\r\n".encode())
         return await self.reply()
 
     async def starttls(self, context: ssl.SSLContext, name: str) -> None:
@@ -113,13 +112,8 @@ async def opened(connect: Connect) -> Talk:
     except TimeoutError:
         raise ProbeError(f"no connection within {CONNECT_S:g} s") from None
     except OSError as error:
-        raise ProbeError(_why(error)) from None
+        raise ProbeError(words.of_network(error)) from None
     return Talk(reader, writer)
-
-
-def _why(error: OSError) -> str:
-    """Without the event loop's own words."""
-    return os.strerror(error.errno).lower() if error.errno else "the connection broke"
 
 
 def keywords(lines: list[str]) -> tuple[str, ...]:
@@ -156,7 +150,7 @@ async def _first(connect: Connect, name: str, way: Way, ehlo: str) -> Seen:
             try:
                 await talk.starttls(context, name)
             except ssl.SSLError as error:
-                return replace(seen, problem=f"TLS: {reason(error)}")
+                return replace(seen, problem=f"TLS: {words.of_tls(error)}")
         code, lines = await talk.reply()
         seen = replace(seen, greeting=f"{code} {lines[0] if lines else ''}".rstrip())
         if code != 220:
@@ -172,7 +166,7 @@ async def _first(connect: Connect, name: str, way: Way, ehlo: str) -> Seen:
             try:
                 await talk.starttls(context, name)
             except ssl.SSLError as error:
-                return replace(seen, problem=f"TLS: {reason(error)}")
+                return replace(seen, problem=f"TLS: {words.of_tls(error)}")
             _, lines = await talk.say(f"EHLO {ehlo}")
         seen = replace(seen, secure_offers=keywords(lines), auth=mechanisms(lines), **_session(talk))
         await talk.say("QUIT")
@@ -203,7 +197,7 @@ async def _tried(connect: Connect, name: str, way: Way, ehlo: str, context: ssl.
         await talk.starttls(context, name)
         return ""
     except ssl.SSLError as error:
-        return reason(error)
+        return words.of_tls(error)
     except ProbeError as error:
         return str(error)
     finally:

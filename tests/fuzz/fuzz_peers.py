@@ -237,7 +237,7 @@ PROXY = (
     V2 + b"\x21\x11\0\x0c" + b"\1" * 12 + b"E",
     V2 + b"\x21\x21\0\x24" + b"\2" * 36, V2 + b"\x20\0\0\0",
 )  # fmt: skip
-HTTP_ERRORS = (https.HttpsError, EOFError, asyncio.LimitOverrunError, ValueError)  # all but the first become the first
+HTTP_ERRORS = (https.HttpsError, EOFError, asyncio.LimitOverrunError)  # all but the first become the first
 
 PARSERS = (
     Parser(

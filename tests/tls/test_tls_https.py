@@ -74,19 +74,19 @@ async def test_redirects_are_answers_like_others(trust):
 @pytest.mark.parametrize(
     ("octets", "words"),
     [
-        (b"", "IncompleteReadError"),
+        (b"", "closed the connection before"),
         (b"SSH-2.0-x\r\n\r\n", "not HTTP/1.1"),
         (b"HTTP/2 200\r\n\r\n", "not HTTP/1.1"),
         (b"HTTP/1.1 abc\r\n\r\n", "not HTTP/1.1"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n", "which is more than 10"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc", "IncompleteReadError"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc", "closed the connection before"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nabc", "no length"),
         (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 20, "more than 10"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nB\r\n", "more than 10"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n", "does not end"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "ValueError"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "no length"),
         (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 5000 + b"\r\n", "too long"),
-        (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000, "LimitOverrunError"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000, "line of the answer is too long"),
     ],
 )
 async def test_bad_answers(trust, octets, words):
@@ -101,12 +101,39 @@ async def test_the_certificate_must_be_for_the_host(trust):
     with pytest.raises(HttpsError) as caught:
         await ask(Web().says(b"x"), trust, host="mta-sts.other.example")
     assert caught.value.certificate
+    assert str(caught.value) == "127.0.0.1: its certificate is not for mta-sts.other.example"
 
 
 async def test_the_certificate_must_be_trusted(trust):
     with pytest.raises(HttpsError) as caught:
         await ask(Web().says(b"x"), (trust[0], client_context("verify")))
     assert caught.value.certificate
+    assert str(caught.value).startswith("127.0.0.1: its certificate cannot be verified: ")
+
+
+async def test_the_certificate_must_not_be_over(tmp_path):
+    root = private_ca.make("root", ca=True)
+    (tmp_path / "root.pem").write_bytes(root.pem())
+    over = private_ca.make(HOST, root, start=-2 * private_ca.DAY, end=-private_ca.DAY).context(tmp_path)
+    with pytest.raises(HttpsError) as caught:
+        await ask(Web().says(b"x"), (over, client_context("verify", ca_file=str(tmp_path / "root.pem"))))
+    assert str(caught.value) == "127.0.0.1: its certificate has expired"
+
+
+async def test_a_server_that_speaks_no_tls(trust):
+    async def serve(reader, writer):
+        writer.write(b"220 no web server\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(HttpsError, match=r"^127\.0\.0\.1: the TLS connection failed: [a-z0-9 ]+$"):
+            await https.request(HOST, ["127.0.0.1"], "/", trust[1], port=port)
+
+
+async def test_a_server_that_is_not_there(trust):
+    with pytest.raises(HttpsError, match=r"^127\.83\.1\.254: connection refused$"):
+        await https.request(HOST, ["127.83.1.254"], "/", trust[1], port=1)
 
 
 async def test_the_next_address_is_tried(trust):
