@@ -11,6 +11,7 @@ import selectors
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -123,13 +124,18 @@ def account(run_as: str) -> Account | None:
 
 
 class _Run:
-    """One run, in a thread; `kill` may come from another."""
+    """One run, in a thread; `kill` may come from another.
+
+    The id of a process that was waited for may be another's a moment later. So nobody signals a group but with the
+    lock held and its leader not yet waited for, and nobody waits for the leader without the lock.
+    """
 
     def __init__(self, argv: Sequence[str], run_as: str, timeout_s: float) -> None:
         self._argv = argv
         self._run_as = run_as
         self._timeout_s = timeout_s
         self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()  # held briefly: for a signal, or to wait for what has ended
         self._killed = False
 
     def __call__(self, octets: Iterator[bytes]) -> Reply:
@@ -147,19 +153,30 @@ class _Run:
             return _NOT_SET_UP.because(f"{program}: {error.strerror} (run_as {self._run_as or 'nobody'})")
         except (OSError, ValueError) as error:
             return _NOT_SET_UP.because(f"{program}: {error}")
-        assert self._process is not None
-        code = self._process.wait()
+        code = self._ended()
         if self._killed and code < 0:
             return LOCAL_ERROR.because(f"{program}: killed after {self._timeout_s:g} s, or at the end of the daemon")
         return verdict(code, said, program)
 
     def kill(self) -> None:
-        """End it with all that it started."""
-        self._killed = True
+        """End it with all that it started; as soon as it is there, if it is only about to begin."""
+        with self._lock:
+            self._killed = True
+            self._end()
+
+    def _end(self) -> None:
         process = self._process
-        if process is not None and process.poll() is None:
+        if process is not None and process.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+
+    def _ended(self) -> int:
+        """Its exit code, when it has ended."""
+        process = self._process
+        assert process is not None
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # its id stays its own
+        with self._lock:
+            return process.wait()
 
     def _start(self, mail: IO[bytes]) -> None:
         who = account(self._run_as)
@@ -173,7 +190,7 @@ class _Run:
             environment |= {"USER": who.name, "LOGNAME": who.name}
         if self._killed:
             raise OSError("given up before it began")
-        self._process = subprocess.Popen(
+        process = subprocess.Popen(
             [os.fsencode(word) for word in self._argv],
             stdin=mail,
             stdout=subprocess.PIPE,
@@ -184,6 +201,13 @@ class _Run:
             umask=0o077,
             **options,
         )
+        self._begun(process)
+
+    def _begun(self, process: subprocess.Popen[bytes]) -> None:
+        with self._lock:
+            self._process = process
+            if self._killed:
+                self._end()
 
     def _listen(self) -> str:
         """The beginning of what it says, until it ended or its time is over. A child that it left behind with our pipe

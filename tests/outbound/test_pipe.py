@@ -3,14 +3,17 @@
 import asyncio
 import os
 import pwd
+import subprocess
 import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from mtad.mail.envelope import Content, Message, Peer, Recipient
 from mtad.mail.reply import Reply
-from mtad.outbound.pipe import Programs, verdict, words
+from mtad.outbound.pipe import Programs, _Run, verdict, words
 from mtad.outbound.route import Pipe
 
 CONTENT = Content(b"Subject: hi\r\nReturn-Path: <forged@x>\r\n\r\n", b"one\r\n.two\r\n")
@@ -120,6 +123,51 @@ async def test_given_up_it_is_killed_and_that_is_temporary(run, tmp_path):
     await asyncio.to_thread(started.read_text)
     task.cancel()
     assert (await task).temporary
+
+
+async def test_given_up_while_it_starts_it_is_killed(run, monkeypatch):
+    started = asyncio.get_running_loop().create_future()
+    given_up = threading.Event()
+
+    class Slow(subprocess.Popen):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            started.get_loop().call_soon_threadsafe(started.set_result, None)
+            assert given_up.wait(10)
+
+    monkeypatch.setattr(subprocess, "Popen", Slow)
+    task = asyncio.create_task(run("sleep 3"))
+    await started
+    task.cancel()
+    asyncio.get_running_loop().call_soon(given_up.set)  # after the task has seen it
+    reply = await task
+    assert reply.temporary
+    assert "killed" in reply.cause
+
+
+def test_nothing_is_signalled_that_was_waited_for(monkeypatch):
+    """Its id may be another's by then: while a signal is on its way, nobody waits for it."""
+    runs = _Run(("/bin/sleep", "1000"), pwd.getpwuid(os.geteuid()).pw_name, 20.0)
+    killed, over = os.killpg, threading.Event()
+    states = []
+
+    def killpg(group, number):
+        killed(group, number)
+        os.waitid(os.P_PID, group, os.WEXITED | os.WNOWAIT)  # it has ended, and the other thread learns of it
+        over.wait(0.2)
+        states.append(Path(f"/proc/{group}/stat").read_text().rpartition(")")[2].split()[0])
+
+    monkeypatch.setattr(os, "killpg", killpg)
+    with ThreadPoolExecutor(1) as executor:
+        running = executor.submit(runs, iter(()))
+        running.add_done_callback(lambda _: over.set())
+        while not states:
+            if runs._process is not None:
+                runs.kill()
+        assert running.result(10).temporary
+    assert states == ["Z"]
+    runs.kill()
+    assert states == ["Z"]
 
 
 async def test_what_cannot_run_waits_for_the_operator(run, programs):
