@@ -97,6 +97,8 @@ class ControlServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, from its first octet to its last."""
+        if writer.transport.is_closing():  # gone already: its descriptor may be another's by now
+            return
         try:
             caller = self._identify(writer.get_extra_info("socket"))
         except Exception as error:  # noqa: BLE001  (who it is cannot be told: nothing is done for it)

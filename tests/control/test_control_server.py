@@ -157,6 +157,23 @@ def test_a_defect_is_an_internal_error(daemon: Daemon) -> None:
     assert "error" not in varlink(daemon.path, "io.mtad.QueueStats")[0]
 
 
+def test_a_client_that_is_gone_at_once_is_no_defect(daemon: Daemon) -> None:
+    async def come_and_go() -> None:
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(f"{daemon.path}.other")
+            listening.listen()
+            reader, writer = await asyncio.open_unix_connection(listening.getsockname())
+            writer.close()
+            await writer.wait_closed()
+            daemon.server._connected(reader, writer)
+            for task in tuple(daemon.server._tasks):
+                await task
+
+    daemon.do(come_and_go())
+    assert not any("internal" in line for line in daemon.bench.lines)
+    assert alive(daemon)
+
+
 def test_a_store_that_fails_is_busy(daemon: Daemon) -> None:
     daemon.do(daemon.bench.store.close())
     (reply,) = varlink(daemon.path, "io.mtad.QueueStats")
