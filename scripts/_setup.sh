@@ -79,7 +79,7 @@ EOF
 
 find_python() {
     local candidate
-    for candidate in python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3; do
+    for candidate in /usr/bin/python3 python3 python3.14 python3.13 python3.12 python3.11; do
         if command -v "$candidate" >/dev/null && "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             command -v "$candidate"
             return 0
