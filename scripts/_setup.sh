@@ -77,6 +77,8 @@ EOF
     fi
 }
 
+# The system's comes first: its fixes come with those of the system, and Debian builds it with profiles, which a mail
+# server feels (a third less time in the interpreter than a plain build beside it).
 find_python() {
     local candidate
     for candidate in /usr/bin/python3 python3 python3.14 python3.13 python3.12 python3.11; do

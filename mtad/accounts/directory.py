@@ -120,6 +120,13 @@ class Directory:
         A loop ends at the address where it closes, as its mailbox. Raises Refused (451 4.2.4) beyond DEPTH_MAX levels
         or TARGETS_MAX addresses: mail is rather late than lost.
         """
+        match self.resolve(address):  # nearly all mail ends here
+            case Mailbox(name):
+                return (name,)
+            case Elsewhere():
+                return (address,)
+            case _:
+                pass
         found: dict[str, str] = {}
         for step in self.walk(address):
             for name in step.final:

@@ -118,20 +118,21 @@ class Conversation(SignIn, Transaction):
                 continue
             end = data.find(b"\n", at) + 1
             if not end:
-                if len(data) - at + self._skipped > self._line_max(data, at):
+                if at < len(data) and len(data) - at + self._skipped > self._line_max(data, at):
                     self._skip(data[at : at + 5], len(data) - at, replies)
                     self._hasty = max(self._hasty - (len(data) - at), 0)
                     at = len(data)
                 break
             self.lines += self._decoder is None
-            if end - at + self._skipped > self._line_max(data, at):
+            if (self._skipped or end - at > LINE_MAX) and end - at + self._skipped > self._line_max(data, at):
                 self._skip(data[at : at + 5], end - at, replies)
                 self._skipped = 0
             elif self._hasty:
                 replies.append(self._fault(words.TOO_HASTY))
             else:
                 replies.append(self._line(data[at:end]))
-            self._hasty = max(self._hasty - (end - at), 0)
+            if self._hasty:
+                self._hasty = max(self._hasty - (end - at), 0)
             at = end
             if self._greeted:
                 self._greeted = False
@@ -168,7 +169,7 @@ class Conversation(SignIn, Transaction):
             self._blocks_seen = self._host.guard.blocks.version
             if self._host.guard.blocked(self.peer) is not None:
                 return self._end(ENDED)
-        if self._account_closed():
+        if self.peer.user and self._account_closed():
             return self._end(words.ACCOUNT_CLOSED)
         if line[-2:] != b"\r\n":
             return self._unreadable(line, words.NO_CRLF)

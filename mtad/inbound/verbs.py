@@ -1,9 +1,8 @@
 """The verbs without a mail: EHLO, HELO, NOOP, RSET, QUIT, HELP, VRFY, STARTTLS, and those we do not offer."""
 
-from dataclasses import replace
-
 from mtad.inbound import words
 from mtad.inbound.talk import Talk
+from mtad.mail.envelope import Peer
 
 
 class Verbs(Talk):
@@ -20,7 +19,9 @@ class Verbs(Talk):
             return self._fault(words.NEEDS_NAME)
         self._reset()
         self._greeted = not self.peer.helo and self._who == "stranger" and self._host.strict
-        self.peer = replace(self.peer, helo=name[:255], esmtp=esmtp)
+        was = self.peer
+        # Not `replace`: it takes four times as long, and every connection comes here.
+        self.peer = Peer(was.source, was.ip, was.port, name[:255], esmtp, was.tls, was.user, was.uid)
         if not esmtp:
             return self._junk_command(self._host.helo)
         return self._junk_command(self._host.ehlo(self.peer, self._host.clock(), self.channel.mechanisms))
