@@ -8,11 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 # The real programs that several rooms test against: peer_postfix, peer_knot, peer_dovecot, peer_opendkim.
 sys.path.insert(0, str(REPOSITORY / "tests" / "peers"))
+
+# How fast this machine is just now is no property of the code.
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
 
 # No test may find the machine's own daemon or configuration.
 for name in [name for name in os.environ if name.startswith("MTA_")]:
