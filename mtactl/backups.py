@@ -17,6 +17,7 @@ import click
 from mtactl.base import Options, read_password, say
 from mtactl.cli import Verb, common_options, remember
 from mtactl.errors import EX_DATAERR, EX_NOTHING, EX_OK, EX_TEMPFAIL, EX_USAGE, CallError
+from mtactl.progress import Progress
 from mtactl.words import age, facts, moment, pairs, plain, size
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def verify() -> click.Command:
         secret = _secret(given)
         options = remember(**given)
         with _opened(file) as source, tempfile.TemporaryDirectory(prefix="mtad-verify-") as folder, _damage(file):
-            progress = Progress("read", 0)
+            progress = Progress("read", 0, size)
             found = judge(source, _asked(source, secret), folder, keep_bodies=False, progress=progress.add)
             progress.end()
         row = {
@@ -201,7 +202,7 @@ def restore() -> click.Command:
         entry = Entry(os.getuid(), login(os.getuid(), os.getpid()), "backup.restore", os.path.abspath(file))
         try:
             with _opened(file) as source, _damage(file):
-                progress = Progress("read", 0)
+                progress = Progress("read", 0, size)
                 done = bring_back(
                     source, _asked(source, secret), place, Wish(journal, release, entry), time.time, owner=owner,
                     progress=progress.add,
@@ -338,7 +339,7 @@ def _pack(options: Options, certificates: bool, secret: "Secret | None", out: _O
     source = _Octets(rows)
     try:
         while (head := source.head()) is not None:
-            progress = progress or Progress("packed", int(head["total_bytes"]))
+            progress = progress or Progress("packed", int(head["total_bytes"]), size)
             source.progress = progress
             member = Member(head["member"], int(head["size_bytes"]), int(head["mode"]), int(head["mtime"]))
             packer.add(member, source)  # type: ignore[arg-type]
@@ -488,30 +489,6 @@ def _looked_at(path: str) -> dict[str, Any]:
         "created": int(about["created_at"]), "hostname": about["hostname"],
         "open_recipients": counts.get("open_recipients"),
     }  # fmt: skip
-
-
-class Progress:
-    """How far it is, on a terminal; one line that is wiped in the end."""
-
-    def __init__(self, word: str, total: int) -> None:
-        self._word, self._total, self._done = word, total, 0
-        self._shown_at = time.monotonic()
-        self._show = sys.stderr.isatty()
-
-    def add(self, octets: int) -> None:
-        self._done += octets
-        now = time.monotonic()
-        if self._show and now - self._shown_at >= 0.2:
-            self._shown_at = now
-            part = f"{min(100 * self._done // self._total, 100)} %, " if self._total else ""
-            of = f" of {size(self._total)}" if self._total else ""
-            sys.stderr.write(f"\r{part}{size(self._done)}{of} {self._word}\x1b[K")
-            sys.stderr.flush()
-
-    def end(self) -> None:
-        if self._show:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
 
 
 def _print(options: Options, row: Mapping[str, Any]) -> None:

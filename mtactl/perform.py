@@ -37,7 +37,7 @@ def run(operation: Operation, options: Options, given: dict[str, Any]) -> int:
 
     counted = _Counts()
     rows_of = _in_parts if "lines" in arguments else call
-    rows = counted.watch(rows_of(operation, options, arguments))
+    rows = counted.watch(_but_progress(rows_of(operation, options, arguments)))
     dry_run = bool(checked.get("dry_run"))
     if style != "json" and operation.effect is Effect.READ and not operation.live and sys.stdout.isatty():
         from mtactl.pager import paged
@@ -169,6 +169,7 @@ def _key_file(path: str) -> str:
 def _in_parts(operation: Operation, options: Options, arguments: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The rows of a call with any number of lines: as many calls as are needed, their counts as one."""
     lines, counts = list(arguments["lines"]), dict[str, Any]()
+    of = len(lines)
     while lines:
         part, lines = lines[:LINES_AT_ONCE], lines[LINES_AT_ONCE:]
         for row in call(operation, options, {**arguments, "lines": part}):
@@ -177,7 +178,29 @@ def _in_parts(operation: Operation, options: Options, arguments: Mapping[str, An
                 continue
             for name, number in row.items():
                 counts[name] = counts.get(name, 0) + number
+        if lines:
+            yield {"changed": of - len(lines), "of": of, "what": "lines read"}
     yield counts
+
+
+def _but_progress(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The rows of the answer; those with `of` say how far it is, which a terminal is shown."""
+    progress = None
+    try:
+        for row in rows:
+            if "of" not in row:
+                if progress is not None:
+                    progress.end()
+                yield row
+                continue
+            if progress is None:
+                from mtactl.progress import Progress
+
+                progress = Progress(row.get("what", "recipients done"), row["of"])
+            progress.set(row["changed"], row["of"])
+    finally:
+        if progress is not None:
+            progress.end()
 
 
 def call(

@@ -218,6 +218,11 @@ class _Connection:
         try:
             async with aclosing(perform(admin, operation, request.parameters)) as rows:
                 async for found in rows:
+                    if isinstance(found, dict) and "of" in found:  # how far it is: no part of the answer
+                        if request.more and not request.oneway:
+                            await self.send(bytes(page) + wire.replies(wire.line(found), continues=True))
+                            page.clear()
+                        continue
                     lines = held + b"\n" + _lines(found) if held else _lines(found)
                     ready, _, held = lines.rpartition(b"\n")
                     if ready and not request.more:

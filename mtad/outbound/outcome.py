@@ -19,7 +19,7 @@ from mtad.outbound.delivery import Tried
 from mtad.outbound.reporter import Reporter
 from mtad.outbound.sites import Closed, Sites
 from mtad.queue import retry
-from mtad.queue.store import Settlement, Store, StoreError
+from mtad.queue.store import Redirected, Settlement, Store, StoreError
 
 DAMAGED = Reply(451, "4.3.0", "The stored message is damaged, and was not sent: it is held")
 
@@ -83,7 +83,20 @@ class Outcomes:
     async def _settle(
         self, job: Job, tried: Tried, after: list[Recipient], now: float, attempts: Sequence[Attempt]
     ) -> None:
-        """`attempts`: those of `tried` that were made, and not only stand for why none was."""
+        """`attempts`: those of `tried` that were made, and not only stand for why none was. A recipient that was
+        redirected meanwhile does not end by what the place before said: it is left as it is, and nobody is told."""
+        while True:
+            try:
+                return await self._settle_as(job, tried, after, now, attempts)
+            except Redirected as elsewhere:
+                after = [
+                    replace(before, state=State.READY, last=attempt.reply) if before.n in elsewhere.numbers else new
+                    for before, attempt, new in zip(job.recipients, tried.attempts, after, strict=True)
+                ]
+
+    async def _settle_as(
+        self, job: Job, tried: Tried, after: list[Recipient], now: float, attempts: Sequence[Attempt]
+    ) -> None:
         handed = tried.handed
         if not any(
             bounce.due(job.message, old, new, handed.get(new.n, bounce.HERE))

@@ -98,9 +98,11 @@ class OperatorStore(Protocol):
         """Lease selected recipients that wait or are held and are not being delivered, at most `limit` of those after
         recipient id `after`; one job a message, in the order of ids."""
 
-    async def settle_claimed(self, settlements: Sequence[Settlement], entry: Entry, now: float, audit: int) -> Changed:
+    async def settle_claimed(
+        self, settlements: Sequence[Settlement], entry: Entry, now: float, audit: int
+    ) -> tuple[Changed, Sequence[Settlement]]:
         """Record outcomes that an operator gave, and the line in the trail; `audit` 0 begins one, else it is added
-        to that."""
+        to that. Also those that were recorded: all but those whose lease was lost."""
 
     async def hold_rules(self) -> Sequence[HoldRule]: ...
 

@@ -137,6 +137,7 @@ _CONFIRMED = """
 SELECT l.n, r.address, r.domain FROM temp.lease l CROSS JOIN recipient r ON r.message = l.message AND r.n = l.n
 WHERE l.message = ? AND l.lease = ? AND r.state = 0 AND (r.next_at <= ? OR NOT l.changed)
 """
+_ADDRESSES = "SELECT n, address, domain FROM recipient WHERE message = ?"
 _STILL_OPEN = "SELECT DISTINCT message FROM recipient WHERE +state IN (0, 2, 5) AND message IN ({keys})"
 
 
@@ -159,12 +160,13 @@ class LeaseOld:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """`done` is False when the lease was lost. `closed`: nothing of the message is open any more; `file`: and its body
-    is a file that may go now."""
+    """`done` is False when the lease was lost, or when recipients that were to fail go `elsewhere` by now. `closed`:
+    nothing of the message is open any more; `file`: and its body is a file that may go now."""
 
     done: bool
     closed: bool
     file: bool
+    elsewhere: frozenset[int] = frozenset()
 
 
 class Cycle:
@@ -332,10 +334,15 @@ class Cycle:
         outcomes: list[Row] = []
         learnt: list[Row] = []
         done: list[bool] = []
+        moved: list[frozenset[int]] = []  # a failure of the old address is none of the new one
         for number, settlement in zip(numbers, settlements, strict=True):
             job = settlement.job
             keys = [(number, recipient.n) for recipient in job.recipients]
             owned = all(held.get(key, (0, 0))[0] == job.lease for key in keys)
+            elsewhere = self._elsewhere(job) if owned and any(held[key][1] for key in keys) else frozenset()
+            failing = {recipient.n for recipient in settlement.changes if recipient.state is State.FAILED}
+            moved.append(elsewhere & failing)
+            owned = owned and not moved[-1]
             done.append(owned)
             if not owned:
                 continue
@@ -343,6 +350,8 @@ class Cycle:
             attempts += [rows.of_attempt(number, attempt) for attempt in settlement.attempts]
             for recipient in settlement.changes:
                 _, changed = held.get((number, recipient.n), (0, 0))
+                if recipient.n in elsewhere and recipient.state not in _ENDED:
+                    continue
                 if changed and recipient.state not in _ENDED:
                     learnt.append(_learnt(number, recipient))
                 else:
@@ -363,9 +372,15 @@ class Cycle:
         bulk.by_keys(self._connection, _RELEASE, settled, before=(leases,))
         closed = finish(self._connection, settled, self._clock())
         return [
-            Settled(owned, number in closed, closed.get(number, False))
-            for number, owned in zip(numbers, done, strict=True)
+            Settled(owned, number in closed, closed.get(number, False), elsewhere)
+            for number, owned, elsewhere in zip(numbers, done, moved, strict=True)
         ]
+
+    def _elsewhere(self, job: Job) -> frozenset[int]:
+        """The recipients of a job that an operator redirected since it was leased."""
+        was = {one.n: (one.address, one.domain) for one in job.recipients}
+        found = self._connection.execute(_ADDRESSES, (ident.to_int(job.message.id),))
+        return frozenset(n for n, *now in found if was.get(n, tuple(now)) != tuple(now))
 
     def _merged(self, merge: Merge) -> NewMessage:
         number = ident.to_int(merge.whole.message.id)

@@ -62,33 +62,44 @@ def apply(rules: Sequence[HoldRule], new: NewMessage, now: float) -> tuple[NewMe
 
 
 class HoldRules:
-    """The rules in force, for whoever accepts mail in this thread."""
+    """The rules in force, for whoever accepts mail in this thread: a change is in force with the statement that makes
+    it, so that no mail slips in between it and its commit, and gone with its rollback."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._rules: Sequence[HoldRule] | None = None
+        self._kept: Sequence[HoldRule] | None = None
+        self._changing = False  # they were changed in a transaction that may yet be rolled back: nothing is kept
 
     def in_force(self) -> Sequence[HoldRule]:
-        return self.load() if self._rules is None else self._rules
+        if self._changing:
+            return self._read()
+        return self.load() if self._kept is None else self._kept
 
     def load(self, _: None = None) -> Sequence[HoldRule]:
-        """Read them again, after a commit: from then on they are in force."""
+        """Read them again, and keep them: for after the transaction that changed them."""
+        self._changing = False
+        self._kept = self._read()
+        return self._kept
+
+    def _read(self) -> Sequence[HoldRule]:
         found = self._connection.execute(f"SELECT {_COLUMNS} FROM hold_rule ORDER BY id")  # noqa: S608
-        self._rules = [replace(HoldRule(*row[:10]), freezes=bool(row[10])) for row in found]
-        return self._rules
+        return [replace(HoldRule(*row[:10]), freezes=bool(row[10])) for row in found]
 
     def add(self, rule: HoldRule) -> None:
         row = (
             rule.id, rule.sender, rule.recipient, rule.domain, rule.user, rule.ip, rule.reason, rule.who, rule.made_at,
             rule.until_at, int(rule.freezes),
         )  # fmt: skip
+        self._changing = True
         bulk.insert(self._connection, "hold_rule", [row])
 
     def remove(self, number: int) -> bool:
+        self._changing = True
         return self._connection.execute("DELETE FROM hold_rule WHERE id = ?", (number,)).rowcount > 0
 
     def thaw(self, user: str) -> list[int]:
         """End the rules that froze a user; their numbers."""
+        self._changing = True
         ended = self._connection.execute("DELETE FROM hold_rule WHERE freezes AND user = ? RETURNING id", (user,))
         return [number for (number,) in ended.fetchall()]
 

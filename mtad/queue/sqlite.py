@@ -5,7 +5,8 @@ import hashlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -40,6 +41,7 @@ from mtad.queue.store import (
     Listed,
     Place,
     Preview,
+    Redirected,
     Row,
     Selector,
     Settlement,
@@ -268,6 +270,8 @@ class SqliteStore:
         settled = await self._writer.do(self._settle, settlement, size_bytes)
         if self._settled(settlement, settled):
             await asyncio.to_thread(files.delete, self._spool, [settlement.job.message.id])
+        if settled.elsewhere:
+            raise Redirected(settled.elsewhere)
         return settled.done
 
     def _settled(self, settlement: Settlement, settled: Settled) -> bool:
@@ -473,17 +477,19 @@ class SqliteStore:
     async def claim(self, what: Selector, now: float, until: float, after: str, limit: int) -> Sequence[Job]:
         return await self._writer.do(self._claim, Claim(what, now, until, after, limit))
 
-    async def settle_claimed(self, settlements: Sequence[Settlement], entry: Entry, now: float, audit: int) -> Changed:
+    async def settle_claimed(
+        self, settlements: Sequence[Settlement], entry: Entry, now: float, audit: int
+    ) -> tuple[Changed, Sequence[Settlement]]:
         for settlement in settlements:
             for new in settlement.spawn:
                 self._check_file(new)
         size = sum(_size(new) for settlement in settlements for new in settlement.spawn)
         changed, each = await self._writer.do(self._settle_claimed, SettleClaimed(settlements, entry, now, audit), size)
-        done = zip(settlements, each, strict=True)
-        gone = [settlement.job.message.id for settlement, settled in done if self._settled(settlement, settled)]
+        pairs = list(zip(settlements, each, strict=True))
+        gone = [settlement.job.message.id for settlement, settled in pairs if self._settled(settlement, settled)]
         if gone:
             await asyncio.to_thread(files.delete, self._spool, gone)
-        return changed
+        return changed, [settlement for settlement, settled in pairs if settled.done]
 
     async def transfer(self, call: Callable[[Transfers], R], *, read: bool = False) -> R:
         """Have something done to transfers (mtad.queue.transfers), as one transaction, durable when it returns."""
@@ -495,24 +501,25 @@ class SqliteStore:
         return await self._writer.do(self._hold_rules, None)
 
     async def add_hold_rule(self, rule: HoldRule, entry: Entry, now: float) -> int:
-        number = await self._writer.do(self._add_hold_rule, (rule, entry, now))
-        await self.hold_rules()  # from now on it is in force
-        return number
+        return await self._changing_rules(self._writer.do(self._add_hold_rule, (rule, entry, now)))
 
     async def remove_hold_rule(self, number: int) -> bool:
-        removed = await self._writer.do(self._remove_hold_rule, number)
-        await self.hold_rules()
-        return removed
+        return await self._changing_rules(self._writer.do(self._remove_hold_rule, number))
 
     async def freeze(self, user: "StoredUser", what: Selector, entry: Entry, now: float) -> Changed:
-        changed = await self._operating(self._freeze, Freeze(user, what, entry, now))
-        await self.hold_rules()
-        return changed
+        return await self._changing_rules(self._operating(self._freeze, Freeze(user, what, entry, now)))
 
     async def thaw(self, user: "StoredUser", entry: Entry, now: float, *, release: bool) -> Changed:
-        changed = await self._operating(self._thaw, Thaw(user, entry, now, release))
-        await self.hold_rules()
-        return changed
+        return await self._changing_rules(self._operating(self._thaw, Thaw(user, entry, now, release)))
+
+    async def _changing_rules(self, work: Coroutine[Any, Any, R]) -> R:
+        """Wait for a change of the hold rules. It is in force before it returns; from then on they are kept in memory
+        again, whatever came of it."""
+        try:
+            return await work
+        finally:
+            with suppress(StoreError):
+                await self.hold_rules()
 
     async def find(self, sought: Sought, before: int, limit: int) -> tuple[Sequence[str], int]:
         return await self._writer.do(self._find, HistoryAsked(sought, before, limit))

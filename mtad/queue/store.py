@@ -34,6 +34,15 @@ class KeyTaken(ValueError):  # noqa: N818  (what it is)
     """The submission's key belongs to a mail with another sender or other recipients. Nothing was stored."""
 
 
+class Redirected(Exception):  # noqa: N818  (what they are)
+    """Recipients of a job that were to fail go elsewhere by now, by their `numbers`: what was said about the address
+    before is not the end of them. Nothing was written."""
+
+    def __init__(self, numbers: frozenset[int]) -> None:
+        super().__init__(f"{len(numbers)} recipients were redirected")
+        self.numbers = numbers
+
+
 KEY_S = 3 * 86400.0
 """How long the key of a submission is remembered."""
 
@@ -298,7 +307,9 @@ class Store(Protocol):
     async def settle(self, settlement: Settlement) -> bool:
         """Record the outcome: attempts, new states, reports; drop the body once nothing of the message is open.
         One durable transaction. False when the lease was lost: nothing was written.
-        A recipient that an operator changed while it was leased: a final outcome wins, else the operator does."""
+        A recipient that an operator changed while it was leased: a final outcome wins, else the operator does. But one
+        that was redirected meanwhile does not fail by what was tried before: Redirected, and to be settled as open.
+        The try is in its history then, and nothing else of it."""
 
     async def content(self, message_id: str) -> Content:
         """The octets of an open message, and exactly those that were accepted: Damaged when they are missing or

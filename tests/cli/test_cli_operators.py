@@ -2,18 +2,21 @@
 
 import io
 import json
+import sys
 import time
 from base64 import b64encode
 from pathlib import Path
 
 import pytest
 from cli_run import Run
-from control_daemon import Daemon
+from control_daemon import Daemon, varlink
 from test_cli import LATER, on_terminal
 
-from mtactl import render
+from mtactl import perform, progress, render
 from mtactl.piped import ids
 from mtactl.when import moment
+from mtad.control import wire
+from mtad.control.handlers import verbs
 from mtad.control.operation import UsageError
 from mtad.control.operations import BY_NAME
 
@@ -158,6 +161,33 @@ def test_a_mail_moves_no_terminal(octets: bytes) -> None:
     render.show(BY_NAME["queue.body"], [row], "text", out)
     assert all(line.isprintable() for line in out.getvalue().split("\n"))
     assert out.getvalue().endswith("\n")
+
+
+def test_how_far_it_is_is_shown_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for err, shown in (
+        (
+            Terminal(),
+            "\r40 %, 200 of 500 recipients done\x1b[K\r\x1b[K\r80 %, 400 of 500 recipients done\x1b[K\r\x1b[K",
+        ),
+        (io.StringIO(), ""),
+    ):
+        monkeypatch.setattr(sys, "stderr", err)
+        monkeypatch.setattr(progress, "SHOWN_EVERY_S", 0.0)
+        rows = [{"changed": 200, "of": 500}, {"name": "a"}, {"changed": 400, "of": 500}, {"changed": 500}]
+        assert list(perform._but_progress(iter(rows))) == [{"name": "a"}, {"changed": 500}]
+        assert err.getvalue() == shown
+
+
+def test_a_bounce_in_parts_has_one_answer(mtactl: Run, daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verbs, "BOUNCED_AT_ONCE", 1)
+    for number in range(3):
+        daemon.accept(f"u{number}@b.test")
+    method = f"{wire.INTERFACE}.QueueBounce"
+    parts = varlink(daemon.path, method, {"domain": "b.test", "limit": 2}, more=True)
+    assert [part["parameters"].get("of") for part in parts] == [2, 2, None]
+    assert parts[-1]["parameters"]["changed"] == 2
+    ran = mtactl("queue", "bounce", "--domain", "b.test", "--yes", "--json")
+    assert [json.loads(line)["changed"] for line in ran.stdout.splitlines()] == [1]
 
 
 HOSTILE = "\x1b[2J[red]\u202e[/]1e5"

@@ -39,7 +39,7 @@ class Operator:
         rows: list[dict[str, Any]] = []
         async for found in perform(self.admin, BY_NAME[name], given):
             rows += map(json.loads, wire.lines(found.text).split(b"\n")) if isinstance(found, Lines) else [found]
-        return rows
+        return [row for row in rows if "of" not in row]  # how far it is, is no part of the answer
 
     async def one(self, name: str, /, **given: Any) -> dict[str, Any]:
         (row,) = await self.call(name, **given)

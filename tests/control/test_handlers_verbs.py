@@ -10,10 +10,11 @@ import pytest
 from test_handlers import LATER, Operator
 
 from mtad.control.admin import Caller, Failed
+from mtad.control.handlers import verbs
 from mtad.control.operation import Access, UsageError
 from mtad.control.operations import BY_NAME
 from mtad.control.run import perform
-from mtad.mail.envelope import State
+from mtad.mail.envelope import Content, State
 
 
 @pytest.fixture
@@ -104,6 +105,47 @@ async def test_bounce_leaves_alone_what_is_on_the_wire(operator: Operator) -> No
     row = await operator.one("queue.bounce", state=["active", "held"])
     assert (row["changed"], row["active"]) == (1, 1)
     assert await operator.listed(state=["active"]) == ["a@b.test"]
+
+
+async def test_bounce_takes_as_long_as_it_needs(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each mail takes 20 seconds to read, and the queue is looked at all the time: each is bounced once, with its
+    report, and one that was lost is neither counted nor told of."""
+    bench, store = operator.bench, operator.bench.store
+    for n in range(12):
+        await bench.accept(f"a@{n}.test", f"b@{n}.test", state=State.HELD if n % 2 else State.READY)
+    read, reads = store.content, list[str]()
+
+    async def slowly(message_id: str) -> Content:
+        reads.append(message_id)
+        operator.now += 20
+        assert await bench.lease() == []
+        if len(reads) == 7:
+            operator.now += 3600  # the host was asleep: what waits goes on its way
+            assert sum(len(job.recipients) for job in await bench.lease()) == 12
+        return await read(message_id)
+
+    monkeypatch.setattr(store, "content", slowly)
+    rows = [row async for row in perform(operator.admin, BY_NAME["queue.bounce"], {"all": True})]
+    assert rows == [
+        {"changed": 12, "audit": 1, "active": 12, "of": 24}, {"changed": 12, "audit": 1, "active": 12},
+    ]  # fmt: skip
+    assert len(await operator.listed(state=["failed"])) == 12
+    assert [row["changed"] for row in await operator.call("audit")] == [12]
+    reports = [row for row in await operator.call("queue.list") if row["sender"] == ""]
+    assert len(reports) == 6
+    assert sum("kind=failed" in line or "status=bounced" in line for line in bench.lines) == 12
+
+
+async def test_bounce_in_parts_that_somebody_stops(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verbs, "BOUNCED_AT_ONCE", 2)
+    for n in range(5):
+        await operator.bench.accept(f"a@{n}.test")
+    rows = perform(operator.admin, BY_NAME["queue.bounce"], {"all": True, "reason": "typo"})
+    assert await anext(rows) == {"changed": 2, "audit": 1, "of": 5}
+    await rows.aclose()
+    assert [(row["changed"], row["reason"]) for row in await operator.call("audit")] == [(2, "typo")]
+    assert operator.bench.app.wakes == 1
+    assert await operator.count("queue.bounce", to="a@*", limit=9) == 3
 
 
 async def test_redirect(operator: Operator) -> None:

@@ -10,7 +10,8 @@ from test_scheduler import Moody, house, running, to
 
 from mtad.config import Local, RouteRule, Target
 from mtad.mail.envelope import State
-from mtad.queue.store import StoreError
+from mtad.queue.audit import Entry
+from mtad.queue.store import Redirect, Selector, StoreError
 
 
 async def test_a_clock_that_jumps_ahead_does_not_send_twice(tmp_path):
@@ -198,3 +199,37 @@ async def test_a_report_survives_a_restart(tmp_path):
             (row,) = await made.settled(report.message_id, 2)
             assert row.state == State.DONE
     assert len(peer.mails) == 1
+
+
+async def test_what_the_old_address_is_told_does_not_end_a_redirected_recipient(tmp_path):
+    """Both are refused for good while one of them is redirected: the report is about the other one alone, and the
+    redirected one is delivered."""
+    gate = asyncio.Event()
+    old, new = Peer(says={".": "550 5.7.1 not here"}, gate=gate), Peer()
+    async with serving(old), serving(new):
+        routes = (RouteRule("y.test", Target("smtp", "127.0.0.1", old.port)), *to(new.port))
+        async with house(tmp_path, routes=routes) as made, running(made) as scheduler:
+            name = await made.put("b@y.test", "c@y.test", sender="alice@z.test")
+            scheduler.wake()
+            await old.seen("DATA")
+            change = Redirect("b@z.test", "z.test")
+            entry = Entry(0, "root", "queue.redirect")
+            changed = await made.store.change(Selector(ids=(f"{name}.1",)), change, made.clock(), entry=entry)
+            assert (changed.recipients, changed.active) == (1, 1)
+            gate.set()
+            async with asyncio.timeout(10):
+                while {row.state for row in await made.rows(name)} != {State.DONE, State.FAILED}:
+                    scheduler.wake()
+                    await asyncio.sleep(0.005)
+                while len(new.mails) < 2:  # the mail, and the report
+                    scheduler.wake()
+                    await asyncio.sleep(0.005)
+            rows = await made.rows(name)
+            assert [(row.address, row.state) for row in rows] == [
+                ("b@z.test", State.DONE), ("c@y.test", State.FAILED),
+            ]  # fmt: skip
+            tries = await made.store.attempts(name)
+            assert [(one.n, one.reply.code) for one in tries] == [(1, 550), (2, 550), (1, 250)]
+        (report,) = [mail for mail in new.mails if mail.sender.startswith("MAIL FROM:<>")]
+        assert b"Final-Recipient: rfc822; c@y.test" in report.octets
+        assert b"Final-Recipient: rfc822; b@" not in report.octets

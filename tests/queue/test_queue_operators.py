@@ -1,5 +1,6 @@
 """What operators do to the queue: in one transaction with its line in the trail, and with a way back."""
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from mtad.mail.envelope import Peer, State
 from mtad.mail.ident import from_int
 from mtad.queue import holdrules
 from mtad.queue.audit import Changed, Entry, HoldRule, Looked
+from mtad.queue.holdrules import HoldRules
 from mtad.queue.sqlite import SqliteStore, open_store
 from mtad.queue.store import (
     Hold,
     Redirect,
+    Redirected,
     Release,
     Restore,
     RetryAt,
@@ -26,6 +29,7 @@ from mtad.queue.store import (
 )
 
 ALL = Selector(all=True)
+EVERY = ("ready", "deferred", "held", "failed")
 ENTRY = Entry(0, "root", "queue.hold", "--all", "why")
 
 
@@ -129,6 +133,25 @@ async def test_redirected_and_back(store: SqliteStore) -> None:
     assert (one.address, one.domain, two.domain, two.state) == ("a+b@x.test", "x.test", "y.test", State.HELD)
 
 
+@pytest.mark.parametrize("change", [Redirect("z@new.test", "new.test"), Redirect("", "smtp://192.0.2.9:25")])
+async def test_a_failure_before_a_redirect_is_none_after_it(store: SqliteStore, change: Redirect) -> None:
+    await store.accept(mail(1, "a@x.test", "b@x.test"))
+    (job,) = await store.lease(NOW, NOW + 60, 10)
+    await store.change(Selector(recipient="a@x.test"), change, NOW + 1, entry=ENTRY)
+    with pytest.raises(Redirected) as redirected:
+        await store.settle(outcome(job, State.FAILED, NEVER))
+    assert redirected.value.numbers == {1}
+    assert await store.attempts(message_id(1)) == []
+    settlement = outcome(job, State.FAILED, NEVER)
+    first, second = settlement.changes
+    assert await store.settle(replace(settlement, changes=[replace(first, state=State.READY), second]))
+    one, two = (row.recipient for row in await store.select(Selector(ids=(message_id(1),), states=EVERY), NOW + 1))
+    assert (one.state, one.tries, one.last, one.error, one.next_at) == (State.READY, 0, None, "", NOW + 1)
+    assert two.state is State.FAILED
+    assert [attempt.reply.code for attempt in await store.attempts(message_id(1))] == [550, 550]
+    assert len(await store.lease(NOW + 1, NOW + 60, 10)) == 1
+
+
 async def test_claimed_mail_ends_as_the_operator_says(store: SqliteStore) -> None:
     await store.accept(mail(1, "a@x.test", "b@y.test"))
     await store.change(Selector(recipient="b@y.test"), Hold(), NOW, entry=ENTRY)
@@ -138,13 +161,15 @@ async def test_claimed_mail_ends_as_the_operator_says(store: SqliteStore) -> Non
     assert [[one.address for one in job.recipients] for job in jobs] == [["b@y.test"], ["bob@remote.test"]]
     assert await store.lease(NOW, NOW + 60, 10) == []
     settlements = [outcome(job, State.FAILED, NEVER) for job in jobs]
-    first = await store.settle_claimed(settlements[:1], ENTRY, NOW, 0)
-    assert await store.settle_claimed(settlements[1:], ENTRY, NOW, first.audit) == Changed(1, 0, first.audit)
+    first, done = await store.settle_claimed(settlements[:1], ENTRY, NOW, 0)
+    assert done == settlements[:1]
+    second = (Changed(1, 0, first.audit), settlements[1:])
+    assert await store.settle_claimed(settlements, ENTRY, NOW, first.audit) == second  # the other is over already
     (_, entry) = await store.trail(Looked())
     assert entry.changed == 2
     assert set(await found(store, Selector(states=("failed",)))) == {f"{message_id(1)}.2", f"{message_id(2)}.1"}
     assert await store.claim(ALL, NOW, NOW + 60, "", 10) == []
-    assert await store.settle_claimed(settlements, ENTRY, NOW, 0) == Changed()  # the lease is over
+    assert await store.settle_claimed(settlements, ENTRY, NOW, 0) == (Changed(), [])  # the leases are over
 
 
 async def test_bundles_and_order(store: SqliteStore) -> None:
@@ -221,6 +246,34 @@ async def test_new_mail_is_held_by_a_rule(store: SqliteStore) -> None:
     await store.accept(mail(4))
     assert (await store.change(Selector(audits=(number,)), Release(), NOW, entry=ENTRY)).recipients == 1
     assert {state for state, _ in (await found(store)).values()} == {State.READY}
+
+
+async def test_a_rule_is_in_force_with_the_change_that_makes_it(store: SqliteStore) -> None:
+    """Mail of the same batch of the writer, and of those between the commit and the answer."""
+    alice = Peer("submission", "192.0.2.1", user="alice@example.test")
+    user = StoredUser("alice@example.test", "secret", NOW)
+    await store.accept(mail(1))  # the rules are in memory
+    await asyncio.gather(
+        store.freeze(replace(user, disabled="stolen"), Selector(user=user.name), ENTRY, NOW),
+        store.accept(mail(2, peer=alice)),
+    )
+    await asyncio.gather(
+        store.add_hold_rule(HoldRule(0, recipient="@x.test"), ENTRY, NOW), store.accept(mail(3, "a@x.test"))
+    )
+    assert [state for state, _ in (await found(store)).values()] == [State.READY, State.HELD, State.HELD]
+    await asyncio.gather(store.thaw(user, ENTRY, NOW, release=False), store.accept(mail(4, peer=alice)))
+    assert (await found(store))[f"{message_id(4)}.1"][0] is State.READY
+
+
+def test_a_rule_goes_with_the_transaction_that_made_it(store: SqliteStore) -> None:
+    rules = HoldRules(store._connection)
+    assert rules.in_force() == []
+    store._connection.execute("BEGIN IMMEDIATE")
+    rules.add(HoldRule(7, user="alice"))
+    assert [rule.id for rule in rules.in_force()] == [7]
+    store._connection.execute("ROLLBACK")
+    assert rules.in_force() == []
+    assert rules.load() == rules.in_force() == []
 
 
 async def test_rules_outlive_the_daemon_and_their_line_outlives_the_trail(store: SqliteStore, paths: Paths) -> None:

@@ -1,6 +1,6 @@
 """The verbs of the queue: change what a selector means, or show what that would be."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -11,7 +11,7 @@ from mtad.control.handlers.daemon import target
 from mtad.control.handlers.queue import selector
 from mtad.mail import address as addresses
 from mtad.mail.classify import STAGE_OPERATOR
-from mtad.mail.envelope import State
+from mtad.mail.envelope import Job, State
 from mtad.mail.reply import Reply
 from mtad.outbound.giveup import give_up
 from mtad.queue import store as queue
@@ -75,7 +75,7 @@ async def queue_redirect(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
 
 async def queue_bounce(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
     """So many at a time, each part a transaction with its reports: what was bounced stays so if the daemon ends
-    half-way, and the line in the audit trail says how many it were."""
+    half-way or the operator does not want to go on, and the line in the audit trail says how many it were."""
     what, now, limit = selector(args), admin.clock(), args["limit"] or 0
     preview = await _preview(admin, what, Trash(), limit, now)
     if args["dry_run"]:
@@ -86,31 +86,55 @@ async def queue_bounce(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
         return
     reply = Reply(554, "5.7.1", args["reason"] or _RETURNED, stage=STAGE_OPERATOR)
     total, after = Changed(active=preview.active), ""
-    while not limit or total.recipients < limit:
-        size = min(BOUNCED_AT_ONCE, limit - total.recipients) if limit else BOUNCED_AT_ONCE
-        jobs = await admin.store.claim(what, now, admin.clock() + CLAIM_S, after, size)
-        if not jobs:
-            break
-        after = jobs[-1].recipients[-1].id
-        settlements = []
-        for job in jobs:
-            settlement, nobody = await give_up(
-                job, reply, admin.store, admin.config, admin.clock(), admin.app.ids(), admin.app.expand
+    of = min(limit or preview.recipients, preview.recipients) - preview.active
+    try:
+        while not limit or total.recipients < limit:
+            size = min(BOUNCED_AT_ONCE, limit - total.recipients) if limit else BOUNCED_AT_ONCE
+            jobs = await admin.store.claim(what, now, admin.clock() + CLAIM_S, after, size)
+            if not jobs:
+                break
+            after = jobs[-1].recipients[-1].id
+            given_up = await _given_up(admin, jobs, reply)
+            changed, done = await admin.store.settle_claimed(
+                [settlement for settlement, _ in given_up], admin.entry, admin.clock(), total.audit
             )
-            settlements.append(settlement)
-            if nobody:
-                admin.events.double_bounce(job.message.id, nobody)
-        changed = await admin.store.settle_claimed(settlements, admin.entry, admin.clock(), total.audit)
-        total = Changed(total.recipients + changed.recipients, total.active, changed.audit)
-        for settlement in settlements:
-            _tell(admin, settlement)
-    if total.recipients:
-        admin.app.wake()
+            ended = {settlement.job.lease for settlement in done}
+            lost = [job for job in jobs if job.lease not in ended]
+            await admin.store.release(lost)
+            active = total.active + sum(len(job.recipients) for job in lost)
+            total = Changed(total.recipients + changed.recipients, active, changed.audit)
+            for settlement, nobody in given_up:
+                if settlement.job.lease in ended:
+                    _tell(admin, settlement, nobody)
+            yield {**counted(total), "of": max(of, total.recipients)}
+    finally:
+        if total.recipients:
+            admin.app.wake()
     yield counted(total)
 
 
-def _tell(admin: Admin, settlement: queue.Settlement) -> None:
+async def _given_up(admin: Admin, jobs: Sequence[Job], reply: Reply) -> list[tuple[queue.Settlement, str]]:
+    """The outcomes of claimed jobs. Reading mail may take long: the claims that this takes longer than half of are
+    renewed, all of them, and one that somebody else has by then is left to him."""
+    found: dict[int, tuple[queue.Settlement, str]] = {}
+    ours = {job.lease for job in jobs}
+    renew_at = admin.clock() + CLAIM_S / 2
+    for job in jobs:
+        if admin.clock() >= renew_at:
+            until = admin.clock() + CLAIM_S
+            ours = {one.lease for one in jobs if one.lease in ours and await admin.store.renew(one, until)}
+            renew_at = until - CLAIM_S / 2
+        if job.lease in ours:
+            found[job.lease] = await give_up(
+                job, reply, admin.store, admin.config, admin.clock(), admin.app.ids(), admin.app.expand
+            )
+    return [one for lease, one in found.items() if lease in ours]
+
+
+def _tell(admin: Admin, settlement: queue.Settlement, nobody: str) -> None:
     message = settlement.job.message
+    if nobody:
+        admin.events.double_bounce(message.id, nobody)
     for recipient, attempt in zip(settlement.changes, settlement.attempts, strict=True):
         admin.events.attempt(message, recipient, attempt, recipient.state)
     for report in settlement.spawn:

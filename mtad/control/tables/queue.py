@@ -37,6 +37,7 @@ _CHANGED = (
     ("audit", "int"),
     ("undo", "string"),
 )
+_BOUNCED = (*_CHANGED, ("of", "int"))
 _GROUP = (
     ("by", "string"),
     ("group", "string"),
@@ -71,13 +72,14 @@ def _queue(
     effect: Effect = Effect.CHANGE,
     access: Access | None = None,
     offline: Literal["no", "write"] = "write",
+    row: tuple[tuple[str, str], ...] = _CHANGED,
 ) -> Operation:
     """A verb that changes what it selects."""
     return Operation(
         f"queue.{verb}",
         summary,
         (*SELECTOR, *extra, *ACTING),
-        _CHANGED,
+        row,
         access or (Access.OPERATOR if effect is Effect.CHANGE else Access.ADMIN),
         effect,
         offline,
@@ -215,11 +217,14 @@ OPERATIONS: tuple[Operation, ...] = (
         "bounce",
         "Give mail up now, with a report to its sender",
         "Ends the selected mail as failed: each sender gets the report that a refusal would have made, with the text of"
-        " --reason in it. What is being delivered at that moment is left alone. This cannot be undone.",
+        " --reason in it. What is being delivered at that moment is left alone. This cannot be undone. It goes on 200"
+        " recipients at a time; interrupted, it stops behind the part it is at, and `mtactl audit` says how many it"
+        " were.",
         "mtactl queue bounce --domain exmaple.com --reason 'There is no such domain: check the address'",
         "mtactl queue bounce 3kf9x2m7q0w1 --yes",
         effect=Effect.DESTROY,
         offline="no",
+        row=_BOUNCED,
     ),
     _queue(
         "redirect",
