@@ -66,3 +66,5 @@ class Refused(Exception):  # noqa: N818  (the RFC's word)
 
 # The one reply for "something broke here": temporary, says nothing about the cause.
 LOCAL_ERROR = Reply(451, "4.3.0", "Local error, please try again later")
+
+DAMAGED = Reply(451, "4.3.0", "The stored message is damaged, and was not sent: it is held")

@@ -13,15 +13,13 @@ from mtad.config import Config
 from mtad.events import Events
 from mtad.mail.classify import hard
 from mtad.mail.envelope import Attempt, Clock, Job, Message, Recipient, State
-from mtad.mail.reply import LOCAL_ERROR, Reply
+from mtad.mail.reply import DAMAGED, LOCAL_ERROR
 from mtad.outbound import bounce
 from mtad.outbound.delivery import Tried
 from mtad.outbound.reporter import Reporter
 from mtad.outbound.sites import Closed, Sites
 from mtad.queue import retry
 from mtad.queue.store import Redirected, Settlement, Store, StoreError
-
-DAMAGED = Reply(451, "4.3.0", "The stored message is damaged, and was not sent: it is held")
 
 _NO_REPORTS = bounce.Reports()
 

@@ -33,7 +33,7 @@ from mtad.outbound.security import Security
 from mtad.outbound.sites import Closed, Sites
 from mtad.outbound.transport import Transport
 from mtad.queue.retry import JITTER
-from mtad.queue.store import Damaged, Store, StoreError
+from mtad.queue.store import Damaged, Store, StoreError, Unsound
 from mtad.tls.contexts import Mode, client_context
 
 LEASE_S = 300.0
@@ -43,6 +43,7 @@ IDLE_HELD_MAX = 100  # and while some are not: what waits for its site must not 
 THREADS = 4
 IDLE_MAX_S = 60.0  # the queue is looked at this often even if nothing seems due
 TROUBLE_S = 2.0  # the wait after the store could not
+LOST_TOLD = 20  # of the mails whose rows are damaged, a line each
 OLD_EVERY_S = 60.0  # mail to closed sites that is old enough to be given up or warned of is looked for this often
 SET_BACK_S = 60.0  # by which the clock is set back, and not only corrected
 
@@ -114,6 +115,8 @@ class Scheduler:
                 self._lookout.begin()
                 try:
                     wait_s = await self._fill()
+                except Unsound as error:
+                    wait_s = await self._set_aside(error)
                 except StoreError as error:
                     self._events.store_trouble(str(error))
                     wait_s = TROUBLE_S
@@ -244,6 +247,24 @@ class Scheduler:
         """There may be room now for what the last look could not take."""
         if self._more and self._room():
             self.wake()
+
+    async def _set_aside(self, why: Unsound) -> float:
+        """Something that is due cannot be used: the rest goes on without it. How long to wait."""
+        try:
+            lost = await self._store.set_aside(self._clock())
+        except StoreError as error:
+            lost, why = (), Unsound(str(error))
+        told = {one.id: one.why for one in lost}
+        for message_id in list(told)[:LOST_TOLD]:
+            self._events.quarantined(message_id or "a mail without an id", told[message_id])
+        if len(told) > LOST_TOLD:
+            self._events.warned(
+                f"{len(told) - LOST_TOLD} more mails are held, their rows are damaged: see `mtactl check`"
+            )
+        if lost:
+            return 0.0
+        self._events.store_trouble(str(why))
+        return TROUBLE_S
 
     def _room(self) -> int:
         """How many to lease: none before half of those that are ready have begun, so that a call brings many."""

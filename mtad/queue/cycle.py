@@ -4,17 +4,17 @@
 import json
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
 from mtad.mail import ident
 from mtad.mail.envelope import Clock, Job, Message, NewMessage, Recipient, State
-from mtad.queue import bulk, holdrules, keys, people, rows
+from mtad.queue import bulk, damage, holdrules, keys, people, rows
 from mtad.queue.audit import HoldRule
 from mtad.queue.holdrules import HoldRules
 from mtad.queue.rows import MESSAGE, RECIPIENT, Row
-from mtad.queue.store import Merge, Settlement
+from mtad.queue.store import Merge, Settlement, Unsound
 from mtad.queue.store import Row as Found
 
 _RECENT_MAX = 10_000
@@ -232,7 +232,7 @@ class Cycle:
         return jobs
 
     def lease(self, want: Lease) -> Sequence[Job]:
-        return self._leased(self._due(want), want.until)
+        return self._sound(lambda: self._due(want), want.until)
 
     def lease_old(self, want: LeaseOld) -> Sequence[Job]:
         given = {
@@ -241,7 +241,18 @@ class Cycle:
             "before": ident.first_at(want.accepted_before),
             "limit": want.limit,
         }
-        return self._leased(self._connection.execute(_TAKE_OLD, given).fetchall(), want.until)
+        return self._sound(lambda: self._connection.execute(_TAKE_OLD, given).fetchall(), want.until)
+
+    def _sound(self, due: Callable[[], list[Row]], until: float) -> Sequence[Job]:
+        """Unsound when one of the rows cannot be used: none is leased then."""
+        before = damage.spoiled(self._connection)
+        try:
+            jobs = self._leased(due(), until)
+        except (LookupError, ValueError, TypeError) as error:
+            raise Unsound(f"a row of the queue is damaged ({type(error).__name__}): see `mtactl check`") from None
+        if damage.spoiled(self._connection) != before:
+            raise Unsound("a text in a row of the queue is damaged: see `mtactl check`")
+        return jobs
 
     def _leased(self, due: list[Row], until: float) -> Sequence[Job]:
         groups: dict[tuple[int, str], list[Row]] = {}

@@ -20,6 +20,7 @@ from mtad.queue.audit import Action, Changed, Entry, HoldRule, Looked
 from mtad.queue.blocks import BlockRows
 from mtad.queue.contents import Contents, Sound
 from mtad.queue.cycle import Cycle, Lease, LeaseOld, Settled
+from mtad.queue.damage import Damage, Lost
 from mtad.queue.history import Report, Sent, Sought, Tally
 from mtad.queue.historyrows import Asked as HistoryAsked
 from mtad.queue.historyrows import HistoryRows
@@ -50,6 +51,7 @@ from mtad.queue.store import (
     StoredSite,
     StoreError,
     Suspension,
+    Unsound,
     Usage,
 )
 from mtad.queue.suppressions import Bounce, SuppressionRows
@@ -202,6 +204,7 @@ class SqliteStore:
         self._transfers = Transfers(connection, operate)
         self._transfer: Work[Any, Any] = Work("transfer", one_by_one(_called))
         self._look_at_transfers: Work[Any, Any] = Work("look_at_transfers", one_by_one(_called), Phase.READ)
+        self._set_aside = Work("set_aside", one_by_one(Damage(connection).set_aside))
         self._backup = Work("backup", one_by_one(self._copy_database), Phase.LONG)
 
     async def accept(self, new: NewMessage) -> str:
@@ -231,6 +234,9 @@ class SqliteStore:
         self, now: float, until: float, limit: int, domains: frozenset[str], accepted_before: float
     ) -> Sequence[Job]:
         return await self._writer.do(self._lease_old, LeaseOld(now, until, limit, domains, accepted_before))
+
+    async def set_aside(self, now: float) -> Sequence[Lost]:
+        return await self._writer.do(self._set_aside, now)
 
     async def release(self, jobs: Sequence[Job]) -> None:
         await self._writer.do(self._release, jobs)
@@ -288,7 +294,10 @@ class SqliteStore:
         kept = self._contents.get(message_id)
         if kept is not None:
             return kept
-        found = await self._writer.do(self._body, message_id)
+        try:
+            found = await self._writer.do(self._body, message_id)
+        except Unsound as error:
+            raise Damaged(f"the body of message {message_id} cannot be read: {error}") from None
         if found is None:
             raise Damaged(f"message {message_id} has no body")
         head, data, size_bytes, digest = found

@@ -12,6 +12,7 @@ from mtad.mail.envelope import Attempt, Content, Job, Message, NewMessage, Recip
 
 if TYPE_CHECKING:
     from mtad.queue.audit import Changed, Entry
+    from mtad.queue.damage import Lost
 
 
 class StoreError(Exception):
@@ -24,6 +25,10 @@ class StoreError(Exception):
 
 class Damaged(StoreError):  # noqa: N818  (the state it is in)
     """The octets of a message are gone, or are not those that were accepted. Waiting does not mend them."""
+
+
+class Unsound(StoreError):  # noqa: N818  (the state it is in)
+    """A part of the database is not as it was written; what lies elsewhere in it is not touched by that."""
 
 
 class StoreLocked(StoreError):  # noqa: N818  (the state it is in)
@@ -285,13 +290,18 @@ class Store(Protocol):
 
     async def lease(self, now: float, until: float, limit: int, skip: frozenset[str] = frozenset()) -> Sequence[Job]:
         """Take up to `limit` due recipients, oldest due first, none of a domain in `skip`, as jobs of one message and
-        one domain. A leased recipient is not leased again before `until` passed, it was settled or released."""
+        one domain. A leased recipient is not leased again before `until` passed, it was settled or released.
+        Unsound: one of them cannot be used, and nothing was leased."""
 
     async def lease_old(
         self, now: float, until: float, limit: int, domains: frozenset[str], accepted_before: float
     ) -> Sequence[Job]:
         """As `lease`, but only of these domains and of messages that old: what must be given up or warned of although
         nothing is sent to its site for now."""
+
+    async def set_aside(self, now: float) -> "Sequence[Lost]":
+        """After `lease` raised Unsound: hold what is due and cannot be used, or where even that cannot be written, keep
+        it from being leased until the end of this process. What is sound can be leased then. Slow."""
 
     async def release(self, jobs: Sequence[Job]) -> None:
         """Give leases back. Nothing was tried: their recipients are as they were, and may be leased again at once."""

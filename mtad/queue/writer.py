@@ -18,7 +18,8 @@ from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from mtad import faults
-from mtad.queue.store import StoreError
+from mtad.queue import damage
+from mtad.queue.store import StoreError, Unsound
 
 BATCH_MAX = 512
 WAL_MAX_BYTES = 16 * 1024 * 1024
@@ -179,6 +180,8 @@ class Writer:
         except Exception as error:  # noqa: BLE001  (goes to whoever asked)
             self._rollback()
             self._make_room(error)
+            if damage.forgive(self._connection, error):
+                return self._write(items)
             if len(items) == 1:
                 return [(items[0].future, None, _public(error))]
             return [outcome for item in items for outcome in self._write([item])]
@@ -198,6 +201,8 @@ class Writer:
         try:
             return item.future, item.work.run([item.argument])[0], None
         except Exception as error:  # noqa: BLE001  (goes to whoever asked)
+            if damage.forgive(self._connection, error):
+                return self._attempt(item)
             return item.future, None, _public(error)
 
     def _make_room(self, error: Exception) -> None:
@@ -271,4 +276,6 @@ def _public(error: Exception) -> Exception:
 def store_error(error: sqlite3.Error) -> StoreError:
     code = getattr(error, "sqlite_errorcode", None)
     name = getattr(error, "sqlite_errorname", type(error).__name__)
+    if damage.is_damage(error):
+        return Unsound(f"the database is damaged ({name}: {error}): see `mtactl check` and docs/recovery.md")
     return StoreError(f"{name}: {error}", full=code == sqlite3.SQLITE_FULL)
