@@ -126,7 +126,7 @@ class App:
         self._users = Users(store, self._clock, self._rng, domain=config.domains[0], cost=passwords.best())
         await self._users.load()
         self._settings = settings = await asyncio.to_thread(self._read, config)
-        for note in settings.notes:
+        for note in (*self._users.problems, *settings.notes):
             self._events.warned(note)
         acceptor = self._acceptor(settings)
         resolver = Resolver(config.dns, self._clock)
@@ -284,6 +284,7 @@ class App:
             "problems": [
                 *(f"configuration refused, the old one is in use: {why}" for why in self._refused),
                 *([f"tls: {self._certificate_problem}"] if self._certificate_problem else []),
+                *self._users.problems,
                 *self._settings.notes,
             ],
         }
@@ -311,7 +312,7 @@ class App:
                 raise
             self._refused = ()
             self._certificate_problem = ""
-            notes = list(settings.notes)
+            notes = [*self._users.problems, *settings.notes]
             if config.listen != self._settings.config.listen:
                 notes.append("the listening addresses change at the next restart")
             self._settings = settings

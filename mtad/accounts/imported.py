@@ -145,7 +145,10 @@ def scheme_of(secret: str) -> str:
 
 
 def verify(password: str, secret: str) -> bool:
-    """Is this the password of an imported hash? Constant time in the digest; an unknown form is never right."""
+    """Is this the password of an imported hash? Constant time in the digest; an unknown or damaged form is never
+    right."""
+    if problem(secret):
+        return False
     octets = password.encode("utf-8", "surrogatepass")
     if secret.startswith(("$5$", "$6$")):
         return sha_crypt.verify(octets, secret)
@@ -169,6 +172,14 @@ def verify(password: str, secret: str) -> bool:
             scram.derive(password, parts.salt, parts.iterations).stored_key, parts.keys[0][1].stored_key
         )
     return False
+
+
+def problem(secret: str) -> str:
+    """Why no password can be right for this stored form, "" when one can: each is read as itself."""
+    try:
+        return "" if read(secret) == secret else "this password hash is damaged"
+    except HashError as error:
+        return str(error)
 
 
 def scram_parts(text: str) -> scram.Challenge:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from mtad.accounts.scram import Keys
+from mtad.accounts.scram import ITERATIONS_MAX, Keys
 
 APP_PASSWORDS_MAX = 50
 SENDERS_MAX = 1000
@@ -49,7 +49,7 @@ def parse(data: str) -> Profile:
         limits = given.get("limits") or {}
         return Profile(
             salt=_unb64(scram.get("salt", "")),
-            iterations=int(scram.get("iterations", 0)),
+            iterations=_iterations(scram),
             keys=_keys(scram) if "stored_key" in scram else None,
             app_passwords=tuple(
                 AppPassword(str(one["name"]), _keys(one), float(one["created_at"]), float(one.get("used_at", 0.0)))
@@ -98,6 +98,14 @@ def _keys(given: Mapping[str, Any]) -> Keys:
 
 def _of_keys(keys: Keys) -> dict[str, str]:
     return {"stored_key": _b64(keys.stored_key), "server_key": _b64(keys.server_key)}
+
+
+def _iterations(given: Mapping[str, Any]) -> int:
+    """Each try of a password costs so many."""
+    found = int(given.get("iterations", 0))
+    if not 0 <= found <= ITERATIONS_MAX:
+        raise ValueError("iterations")
+    return found
 
 
 def _limit(given: Any) -> int | None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
+import math
 import random
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
@@ -16,6 +17,7 @@ from mtad.accounts.profile import AppPassword, Profile
 from mtad.mail import address as addresses
 from mtad.mail.envelope import Clock
 from mtad.mail.reply import Refused, Reply
+from mtad.mail.text import clean
 
 CACHE_S = 60.0
 CACHE_MAX = 4096
@@ -105,18 +107,23 @@ class Users:
         self._nobody = passwords.nobodys(
             secrets.token_bytes(passwords.SALT_BYTES), secrets.token_bytes(passwords.HASH_BYTES), cost
         )
+        self.problems: tuple[str, ...] = ()  # of the accounts, as they were when they were loaded
         self.changes = 0  # grows with every change of any account: who remembers one knows when to look again
 
     async def load(self) -> None:
-        """Read all users from the store; what was in memory is replaced at once. ValueError names a damaged one."""
+        """Read all users from the store; what was in memory is replaced at once. One whose row is damaged cannot sign
+        in, still gets mail, and is named in `problems`."""
         stored = await self._store.load_users()
         self._install = await self._store.install_secret()
+        problems = []
+        users: dict[str, StoredUser] = {}
         for user in stored:
-            try:
-                user.profile  # noqa: B018  (now, not at the first sign-in)
-            except ValueError as error:
-                raise ValueError(f"user {user.name}: {error}") from None
-        self._users = {addresses.fold(user.name): user for user in stored}
+            if why := problem(user):
+                problems.append(f"user {clean(user.name)}: {why}")
+            with contextlib.suppress(addresses.AddressError):
+                users[addresses.fold(user.name)] = _usable(user)
+        self.problems = tuple(problems)
+        self._users = users
         self._by_certificate = {one: key for key, user in self._users.items() for one in user.profile.certificates}
         self.changes += 1
 
@@ -314,7 +321,7 @@ class Users:
         form = user.profile
         if imported.verify(given, user.secret) and fits:
             return _Found("", *self._hashed(password, user)) if self._outdated(user) else _Found()
-        if not imported.ours(user.secret):
+        if not imported.ours(user.secret) or imported.problem(user.secret):
             passwords.verify(given, self._nobody)
         salt, iterations = self._salting(user)
         stored_key = scram.derive(given, salt, iterations).stored_key
@@ -403,6 +410,29 @@ class Users:
             return await asyncio.get_running_loop().run_in_executor(self._pool, work)
         finally:
             self._waiting -= 1
+
+
+def problem(user: StoredUser) -> str:
+    """What is wrong with a row and what mends it, "" for nothing."""
+    try:
+        addresses.fold(user.name)
+    except addresses.AddressError:
+        return "this is no address: remove the account, and make it again"
+    try:
+        user.profile  # noqa: B018  (now, not at the first sign-in)
+    except ValueError as error:
+        return f"{error}: `mtactl user passwd`, then `mtactl user enable`; app passwords and senders are lost"
+    return f"{why}: `mtactl user passwd`" if (why := imported.problem(user.secret)) else ""
+
+
+def _usable(user: StoredUser) -> StoredUser:
+    """Without what is damaged."""
+    created_at = user.created_at if math.isfinite(user.created_at) else 0.0
+    try:
+        user.profile  # noqa: B018
+    except ValueError:
+        return StoredUser(user.name, "", created_at, user.disabled or "its data is damaged")
+    return replace(user, created_at=created_at)
 
 
 def fingerprint(certificate: bytes) -> str:

@@ -13,9 +13,14 @@ from typing import Literal
 from mtad.config import Paths
 from mtad.mail import ident
 from mtad.mail.envelope import State
+from mtad.mail.text import clean
 from mtad.queue import database, files
+from mtad.queue.damage import Damage, Texts
 from mtad.queue.sqlite import ORPHAN_AGE_S, digest_of
 from mtad.queue.store import StoreError
+
+_RESTORE = "stop mtad and restore a backup: docs/recovery.md"
+_OPEN = (State.READY, State.HELD, State.TRASHED)
 
 FOUND_MAX = 20  # of one kind within the database itself
 LOST = "lost+found"
@@ -48,8 +53,9 @@ def queue(path: str, paths: Paths, seen: Seen, now: float = 0.0) -> Iterator[Fin
     to within the last hour may belong to mail that came in after the copy; 0: nothing comes in."""
     try:
         connection = database.open_copy(path)
+        connection.text_factory = Texts()
     except StoreError as error:
-        yield Finding("error", str(error), "stop mtad and restore a backup: docs/recovery.md")
+        yield Finding("error", str(error), _RESTORE)
         return
     with closing(connection):
         try:
@@ -57,21 +63,22 @@ def queue(path: str, paths: Paths, seen: Seen, now: float = 0.0) -> Iterator[Fin
             yield from broken
             named: set[str] = set()
             yield from _messages(connection, paths, named, seen)
+            yield from _rows(connection)
+            yield from _users(connection)
         except sqlite3.DatabaseError as error:
-            yield Finding("error", f"{paths.database}: {error}", "stop mtad and restore a backup: docs/recovery.md")
+            yield Finding("error", f"{paths.database}: {error}", _RESTORE)
             return
     if not broken:  # else nobody knows which files are needed
         yield from _spool(paths, named, now)
 
 
 def _inside(connection: sqlite3.Connection) -> Iterator[Finding]:
-    fix = "stop mtad and restore a backup: docs/recovery.md"
     for (problem,) in connection.execute(f"PRAGMA integrity_check({FOUND_MAX})"):
         if problem != "ok":
-            yield Finding("error", f"the database is damaged: {problem}", fix)
+            yield Finding("error", f"the database is damaged: {problem}", _RESTORE)
     strays = connection.execute("PRAGMA foreign_key_check").fetchmany(FOUND_MAX)
     for table, row, *_ in strays:
-        yield Finding("error", f"the database is damaged: row {row} of {table} belongs to no message", fix)
+        yield Finding("error", f"the database is damaged: row {row} of {table} belongs to no message", _RESTORE)
 
 
 _BODIES = """
@@ -106,6 +113,49 @@ def _messages(connection: sqlite3.Connection, paths: Paths, named: set[str], see
     ).fetchone()
     if empty:
         yield Finding("error", f"{empty} messages have no recipients", "restore a backup: docs/recovery.md")
+
+
+def _rows(connection: sqlite3.Connection) -> Iterator[Finding]:
+    """Rows that hold what is never written. Of what is open the message is named; of the rest, how many."""
+    damage, texts = Damage(connection), connection.text_factory
+    assert isinstance(texts, Texts)
+    told: set[int] = set()
+    for number, n, state in connection.execute("SELECT message, n, state FROM recipient WHERE state NOT IN (3, 4)"):
+        wrong = damage.wrong(number, n)
+        if state not in _OPEN:
+            wrong = f"recipient {n} has a state that there is not"
+        if not wrong or number in told:
+            continue
+        told.add(number)
+        try:
+            message_id = ident.from_int(number)
+        except ValueError:
+            yield Finding("error", f"a mail without an id ({number}): {wrong}", "restore a backup: docs/recovery.md")
+            continue
+        if state == State.READY:
+            yield Finding("error", f"message {message_id}: {wrong}", "hold it: --repair", "hold", message_id)
+        else:
+            yield Finding("warning", f"message {message_id} is held: {wrong}", f"mtactl queue purge {message_id}")
+    tables = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
+    for (table,) in tables.fetchall():
+        if table in ("message", "recipient", "body"):
+            continue
+        before = texts.spoiled
+        for _ in connection.execute(f'SELECT * FROM "{table}"'):  # noqa: S608  (a name from the schema)
+            pass
+        if texts.spoiled != before:
+            yield Finding("error", f"{texts.spoiled - before} texts in the table {table} are damaged", _RESTORE)
+
+
+def _users(connection: sqlite3.Connection) -> Iterator[Finding]:
+    from mtad.accounts.users import StoredUser, problem  # late: it needs more than a look at the queue does
+
+    for row in connection.execute("SELECT name, secret, created_at, disabled, data FROM user ORDER BY name"):
+        if wrong := problem(StoredUser(*row)):
+            what, _, fix = wrong.partition(": `")
+            yield Finding("error", f"user {clean(row[0])}: {what}", f"`{fix}" if fix else _RESTORE)
+    if connection.execute("SELECT 1 FROM secret WHERE name = 'accounts'").fetchone() is None:
+        yield Finding("error", "the secret of this installation is gone from the database", _RESTORE)
 
 
 def _file(path: str, head: bytes, size_bytes: int, digest: bytes) -> str:

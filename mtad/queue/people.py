@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mtad.mail import address as addresses
 from mtad.mail.envelope import NewMessage
 from mtad.queue import bulk
-from mtad.queue.store import SENDING_STEP_S, SENDING_WINDOW_S, Usage
+from mtad.queue.store import SENDING_STEP_S, SENDING_WINDOW_S, StoreError, Usage
 
 if TYPE_CHECKING:
     from mtad.accounts.users import StoredUser
@@ -59,8 +59,10 @@ class People:
         return self._connection.execute("DELETE FROM user WHERE name = ?", (name,)).rowcount > 0
 
     def install_secret(self, _: None) -> bytes:
-        (secret,) = self._connection.execute("SELECT value FROM secret WHERE name = 'accounts'").fetchone()
-        return bytes(secret)
+        row = self._connection.execute("SELECT value FROM secret WHERE name = 'accounts'").fetchone()
+        if row is None:
+            raise StoreError("the secret of this installation is gone from the database: restore a backup")
+        return bytes(row[0])
 
     def usage(self, asked: tuple[str, float]) -> Usage:
         """What a user sent within SENDING_WINDOW_S, in steps."""

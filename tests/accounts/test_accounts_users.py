@@ -329,10 +329,30 @@ async def test_changes_are_counted(people: Users) -> None:
     assert people.changes == before + 2
 
 
-async def test_a_damaged_account_is_named(shelf: Shelf, people: Users) -> None:
-    shelf.kept["alice@example.test"] = StoredUser("alice@example.test", "s", 0.0, data="{broken secret")
-    with pytest.raises(ValueError, match=r"user alice@example\.test: the data of an account is damaged"):
+async def test_a_damaged_account_is_named_and_the_others_work(shelf: Shelf, people: Users) -> None:
+    for name in ("alice", "bob", "carol"):
+        await people.add(name, "geheim12")
+    shelf.kept["alice@example.test"] = StoredUser("alice@example.test", "s", float("inf"), data="{broken secret")
+    for secret in ("$scrypt$ln=15,r=8,p=3$c2", "{PBKDF2}$1$x", "{SSHA}!", "$2b$", "$6$x", "", "junk", "$argon2id$v=19"):
+        shelf.kept["bob@example.test"] = replace(shelf.kept["bob@example.test"], secret=secret)
         await people.load()
+        assert await people.verify("bob", "geheim12") is None
+        assert [problem.partition(":")[0] for problem in people.problems] == [
+            "user alice@example.test", "user bob@example.test",
+        ]  # fmt: skip
+        assert "mtactl user passwd" in people.problems[0]
+        assert "mtactl user passwd" in people.problems[1]
+    assert not any("broken secret" in problem for problem in people.problems)
+    assert await people.verify("carol", "geheim12") == people.get("carol")
+    with pytest.raises(Refused, match="damaged"):
+        await people.certified("alice", "aa", ("alice@example.test",))
+    assert await people.verify("alice", "geheim12") is None
+    await people.set_password("alice", "geheim13")  # what mends it
+    await people.enable("alice")
+    await people.set_password("bob", "geheim13")
+    await people.load()
+    assert people.problems == ()
+    assert await people.verify("alice", "geheim13") == people.get("alice")
 
 
 def test_users_do_not_print_their_secrets() -> None:

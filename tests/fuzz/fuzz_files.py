@@ -72,10 +72,13 @@ def _passwords(octets: bytes) -> object:
 
 
 def _hash(octets: bytes) -> object:
-    given = imported.read(readable(octets))
+    words = readable(octets)
+    assert not imported.problem(words) or not imported.verify("no", words)
+    given = imported.read(words)
     if isinstance(given, imported.Plain):
         return None
     assert imported.scheme_of(given)
+    assert imported.problem(given) == "", "what is stored is sound"
     assert passwords.known(given) in (True, False)
     if "$" not in given:  # cheap to try
         assert imported.verify("no", given) in (True, False)
