@@ -160,6 +160,8 @@ class App:
         )
         self._blocks = Blocks(store, self._clock)
         await self._blocks.load()
+        for note in (*self._blocks.problems, *self._suppressions.problems, *self._suspensions.problems):
+            self._events.warned(note)
         guard = Guard(config, self._blocks, self._events, self._clock)
         self._inbound = Inbound(
             config, acceptor, settings.directory, self._users, settings.tls, self._events, self._clock, guard

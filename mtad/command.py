@@ -12,6 +12,7 @@ from mtad.accounts.aliases import load_aliases
 from mtad.app import App, Options
 from mtad.config import Config, ConfigErrors, load
 from mtad.dkim.keys import Keys
+from mtad.events import Events
 from mtad.inbound.server import bind
 from mtad.queue.store import StoreError
 from mtad.tls.contexts import TlsError
@@ -80,6 +81,10 @@ def run(options: Options, config: Config) -> int:
         log.flush()
         print(f"mtad: {error.strerror or error}", file=sys.stderr)
         return EX_CANTCREAT
+    except Exception as error:  # noqa: BLE001  (a bug: told as all of them are)
+        Events(time.time, log).internal_error("run", error)
+        log.flush()
+        return EX_SOFTWARE
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -4,6 +4,7 @@ Operators make blocks, and the daemon makes some itself (`GUARD`). All are kept 
 decisions are made: the look at an address costs one step for each prefix length in use, whatever the number of blocks.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -11,6 +12,7 @@ from typing import Protocol
 
 from mtad.mail import address as addresses
 from mtad.mail.envelope import Clock
+from mtad.mail.text import clean
 
 GUARD = "mtad"
 """The maker of the blocks that the daemon makes itself."""
@@ -132,12 +134,18 @@ class Blocks:
         self._clock = clock
         self._by_value: dict[str, Block] = {}
         self._networks = Networks()
+        self.problems: tuple[str, ...] = ()  # of those that were loaded
 
     async def load(self, *, forget: bool = True) -> None:
         """Read all of them. `forget`: what is long over goes from the store."""
         self._by_value, self._networks = {}, Networks()
+        problems = []
         for block in await self._store.load_blocks():
-            self._keep(block)
+            if _sound(block):
+                self._keep(block)
+            else:
+                problems.append(f"block {clean(block.value)}: its row is damaged, and it is not in force")
+        self.problems = tuple(problems)
         if forget:
             await self.sweep()
 
@@ -237,6 +245,14 @@ class Blocks:
         first = min(ours, key=lambda block: block.until_at)
         self._drop(first)
         return first
+
+
+def _sound(block: Block) -> bool:
+    """Whether it is one that `add` could have made."""
+    try:
+        return canonical(block.value) == block.value and all(map(math.isfinite, (block.made_at, block.until_at)))
+    except BlockError:
+        return False
 
 
 def _memory_s(block: Block) -> float:

@@ -4,6 +4,7 @@ All are kept in the store, and in memory where the decision is made: it costs a 
 nothing while there are none.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -85,6 +86,14 @@ def canonical(text: str) -> str:
     raise SuppressionError(f"{text!a} is no address: it has no domain")
 
 
+def _sound(one: Suppression) -> bool:
+    """Whether it is one that `add` or `bounced` could have made."""
+    try:
+        return addresses.fold(one.address) == one.address and bool(one.reply()) and math.isfinite(one.until_at)
+    except (ValueError, OverflowError, OSError):
+        return False
+
+
 class Suppressions:
     """All of them. Changes are durable when the call returns."""
 
@@ -93,11 +102,17 @@ class Suppressions:
         self._clock = clock
         self._by_address: dict[str, dict[str, Suppression]] = {}
         self._count = 0
+        self.problems: tuple[str, ...] = ()  # of those that were loaded
 
     async def load(self) -> None:
         self._by_address, self._count = {}, 0
+        problems = []
         for one in await self._store.load_suppressions():
-            self._keep(one)
+            if _sound(one):
+                self._keep(one)
+            else:
+                problems.append(f"suppression of {clean(one.address)}: its row is damaged, and it is not in force")
+        self.problems = tuple(problems)
 
     def __bool__(self) -> bool:
         return bool(self._by_address)

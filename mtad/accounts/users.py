@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
-import math
 import random
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,7 +14,7 @@ from typing import Protocol, TypeVar
 from mtad.accounts import imported, passwords, profile, scram
 from mtad.accounts.profile import AppPassword, Profile
 from mtad.mail import address as addresses
-from mtad.mail.envelope import Clock
+from mtad.mail.envelope import TIME_MAX, Clock
 from mtad.mail.reply import Refused, Reply
 from mtad.mail.text import clean
 
@@ -427,7 +426,7 @@ def problem(user: StoredUser) -> str:
 
 def _usable(user: StoredUser) -> StoredUser:
     """Without what is damaged."""
-    created_at = user.created_at if math.isfinite(user.created_at) else 0.0
+    created_at = user.created_at if abs(user.created_at) < TIME_MAX else 0.0
     try:
         user.profile  # noqa: B018
     except ValueError:

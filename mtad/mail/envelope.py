@@ -13,6 +13,9 @@ from mtad.mail.reply import Reply
 Clock = Callable[[], float]
 """Unix seconds, UTC. Injected everywhere a decision depends on the time."""
 
+TIME_MAX = 1e11
+"""The year 5138: a time beyond it is none."""
+
 Source = Literal["smtp", "submission", "submissions", "local", "maildrop", "internal"]
 """How a message came in; "internal" is mail that the daemon wrote itself."""
 

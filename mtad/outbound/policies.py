@@ -1,12 +1,13 @@
 """MTA-STS policies of other domains: fetched when mail first needs one, kept in the store, renewed before they end."""
 
 import asyncio
+import math
 import ssl
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
+from typing import Protocol, get_args
 
 from mtad.config import Config
 from mtad.dns.resolver import DnsTemporary, NoData, NoSuchName, Resolver
@@ -16,7 +17,7 @@ from mtad.outbound.route import public
 from mtad.queue.store import StoreError
 from mtad.tls import https, mta_sts
 from mtad.tls.contexts import TlsError, client_context
-from mtad.tls.mta_sts import Known, Malformed
+from mtad.tls.mta_sts import Known, Malformed, Mode
 from mtad.tls.tlsrpt import Fault
 
 POLICIES_MAX = 10_000  # in memory and in the store; the one that was used longest ago goes
@@ -35,6 +36,10 @@ class PolicyStore(Protocol):
         """Add them, or replace those of the same domains. Durable."""
 
     async def delete_policies(self, domains: Sequence[str]) -> None: ...
+
+
+def _sound(one: Known) -> bool:
+    return one.policy.mode in get_args(Mode) and math.isfinite(one.fetched_at) and math.isfinite(one.used_at)
 
 
 class Policies:
@@ -60,7 +65,7 @@ class Policies:
 
     async def load(self) -> None:
         """Those of before. Raises StoreError."""
-        found = await self._store.load_policies()
+        found = [one for one in await self._store.load_policies() if _sound(one)]  # what is not is fetched again
         self._known = OrderedDict((one.domain, one) for one in sorted(found, key=lambda one: one.used_at))
 
     def list(self) -> Sequence[Known]:

@@ -1,9 +1,11 @@
 """What operators suspended: mail to a domain, to a site, or of a user stays in the queue meanwhile."""
 
+import math
 from collections.abc import Callable, Collection, Sequence
 
 from mtad.mail import address as addresses
 from mtad.mail.envelope import Clock
+from mtad.mail.text import clean
 from mtad.queue.store import SiteStore, Suspension
 
 SUSPENSIONS_MAX = 10_000
@@ -30,6 +32,9 @@ def _user(name: str) -> str:
     return addresses.fold(name) if "@" in name else name.lower()
 
 
+KINDS = ("domain", "site", "user")
+
+
 class Suspensions:
     """All of them. Changes are durable when the call returns; `changed` is called after each."""
 
@@ -38,12 +43,24 @@ class Suspensions:
         self._store = store
         self._clock = clock
         self._all: dict[tuple[str, str], Suspension] = {}
+        self.problems: tuple[str, ...] = ()  # of those that were loaded
 
     def __bool__(self) -> bool:
         return bool(self._all)
 
     async def load(self) -> None:
-        self._all = {(one.kind, one.value): one for one in await self._store.load_suspensions()}
+        found = await self._store.load_suspensions()
+        sound = [
+            one
+            for one in found
+            if one.kind in ("domain", "site", "user") and all(map(math.isfinite, (one.made_at, one.until_at)))
+        ]
+        self.problems = tuple(
+            f"suspension of {clean(one.value)}: its row is damaged, and it is not in force"
+            for one in found
+            if one not in sound
+        )
+        self._all = {(one.kind, one.value): one for one in sound}
 
     def list(self) -> Sequence[Suspension]:
         """Those in force, by kind and value."""

@@ -271,3 +271,47 @@ def test_repair(house: House) -> None:
     code, output = check(house)
     assert code == 0, output
     assert f"message {house.ids[3]} is held" in output
+
+
+TEXTS = (
+    "''",
+    "'junk'",
+    "'*'",
+    "'@'",
+    "char(27) || '[2J'",
+    "CAST(x'61ff40622e74657374' AS TEXT)",
+    "'{\"a\":1}'",
+    "'[['",
+)
+NUMBERS = ("0", "-1", "1 << 62")
+TIMES = ("0.0", "-1.0", "1e308", "9e999")
+
+
+def junk(database: sqlite3.Connection, table: str) -> int:
+    """Rows of a table that nobody would write, each of its columns in turn. How many."""
+    columns = [(name, kind) for _, name, kind, *_ in database.execute(f"PRAGMA table_info({table})")]
+    choices = {"TEXT": TEXTS, "INTEGER": NUMBERS, "REAL": TIMES, "BLOB": ("x''", "x'00ff'")}
+    done = 0
+    for number in range(8):
+        values = [choices[kind][(number + turn) % len(choices[kind])] for turn, (_, kind) in enumerate(columns)]
+        done += database.execute(f"INSERT OR REPLACE INTO {table} VALUES ({', '.join(values)})").rowcount
+    return done
+
+
+def test_rows_of_junk_beside_the_queue(house: House) -> None:
+    """Accounts, blocks, rules, sites, policies, counts and the trail: what cannot be used is told of or left out."""
+    with sqlite3.connect(house.database) as database:
+        found = database.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
+        tables = [name for (name,) in found if name not in ("message", "recipient", "body", "attempt", "secret")]
+        assert all(junk(database, table) for table in tables)
+        database.execute("INSERT INTO user VALUES ('carol@example.test', '$scrypt$ln=15,r=8,p=3$c2', 1.0, '', '')")
+    database.close()
+    started, log, arrived = house.run(lambda host: len(house.ledger.copies) == 4, "check")
+    assert started, log
+    assert arrived == 4
+    assert "Traceback" not in log, log
+    assert "internal error" not in log, log
+    assert house.code == 1
+    assert "error: user carol@example.test: this scrypt hash is damaged" in house.said
+    assert "warning: user carol@example.test: this scrypt hash is damaged" in log
+    assert "Traceback" not in house.said

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Mapping
 
 from mtad.control.admin import Admin, Args, Handler, Row
+from mtad.control.handlers.rows import moment
 from mtad.queue.audit import Entry, Looked
 
 SHOWN = 100
@@ -11,7 +12,7 @@ SHOWN = 100
 def _row(entry: Entry) -> Row:
     return {
         "number": entry.id,
-        "at": round(entry.at, 3),
+        "at": moment(entry.at),
         "who": entry.who,
         "uid": entry.uid,
         "operation": entry.operation,

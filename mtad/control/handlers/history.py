@@ -9,6 +9,7 @@ from typing import Any
 from mtad.control import values
 from mtad.control.admin import Admin, Args, Failed, Handler, Row
 from mtad.control.handlers import queue
+from mtad.control.handlers.rows import moment
 from mtad.control.handlers.timeline import standing, timeline
 from mtad.mail.envelope import State
 from mtad.mail.event import KINDS, Event, Wanted
@@ -37,7 +38,7 @@ async def trace(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
         raise Failed("Usage", f"--follow is for one message, and {len(ids)} match: say which by its id")
     for event in refused:
         yield {
-            "queue_id": "", "at": round(event.at, 3), "event": "refused", "id": "",
+            "queue_id": "", "at": moment(event.at), "event": "refused", "id": "",
             "to": event.to[0] if event.to else "", "text": event.text, "details": {"ip": event.ip, "user": event.user},
         }  # fmt: skip
     for message_id in ids:
@@ -235,7 +236,7 @@ async def _steps(
 
 def _event(event: Event) -> Row:
     return {
-        "at": round(event.at, 3),
+        "at": moment(event.at),
         "kind": event.kind,
         "queue_id": event.message,
         "from": event.sender,

@@ -135,7 +135,7 @@ async def _groups(admin: Admin, what: Selector, by: str, limit: int, now: float)
             "count": group.recipients,
             "messages": group.messages,
             "size_bytes": group.size_bytes,
-            "oldest": int(group.oldest_at),
+            "oldest": rows.seconds(group.oldest_at),
         }
         yield row if by == "all" else {"by": by, "group": group.key, **row}
 
@@ -240,7 +240,8 @@ async def queue_stats(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
         "done": stats.done,
         "failed": stats.failed,
         "domains": [
-            {"domain": domain, "recipients": count, "oldest": int(oldest)} for domain, count, oldest in stats.domains
+            {"domain": domain, "recipients": count, "oldest": rows.seconds(oldest)}
+            for domain, count, oldest in stats.domains
         ],
         "by": by or "",
         "groups": [rows.group(by, one) for one in groups if by],

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mtad.control.admin import Row
-from mtad.mail.envelope import Attempt, Recipient, State
+from mtad.mail.envelope import TIME_MAX, Attempt, Recipient, State
 from mtad.mail.errorclass import CLASSES
 from mtad.mail.reply import Reply
 from mtad.queue import store as queue
@@ -37,6 +37,16 @@ def reason(reply: Reply | None) -> str:
     return f"host {reply.host} said: {said}{stage}" if reply.host else said
 
 
+def seconds(at: float) -> int:
+    """A time, whole; 0 for what no clock can say: the row is damaged."""
+    return int(at) if abs(at) < TIME_MAX else 0
+
+
+def moment(at: float) -> float:
+    """The same, to the millisecond."""
+    return round(at, 3) if abs(at) < TIME_MAX else 0.0
+
+
 def _recipient(recipient: Recipient, now: float) -> Row:
     last = recipient.last
     state = word(recipient, now)
@@ -47,7 +57,7 @@ def _recipient(recipient: Recipient, now: float) -> Row:
         "id": recipient.id,
         "state": state,
         "tries": recipient.tries,
-        "next_attempt": int(recipient.next_at) if state in {"ready", "deferred"} else None,
+        "next_attempt": seconds(recipient.next_at) if state in {"ready", "deferred"} else None,
         "code": last.code if last else None,
         "status": last.status if last else "",
         "error": recipient.error,
@@ -62,14 +72,14 @@ def message(together: Sequence[queue.Row], now: float) -> Row:
     return {
         "queue_name": QUEUE_NAMES.get(state, state),  # what Postfix does not know keeps its word
         "queue_id": what.id,
-        "arrival_time": int(what.accepted_at),
+        "arrival_time": seconds(what.accepted_at),
         "message_size": what.size_bytes,
         "forced_expire": False,
         "sender": what.sender,
         "recipients": recipients,
         "state": state,
         "next_attempt": min((r["next_attempt"] for r in recipients if r["next_attempt"] is not None), default=None),
-        "expires": int(what.expires_at),
+        "expires": seconds(what.expires_at),
         "tries": max(recipient["tries"] for recipient in recipients),
         "domains": sorted({row.recipient.domain for row in together}),
         "source": what.peer.source,
@@ -95,8 +105,8 @@ def detail(together: Sequence[queue.Row], tries: Sequence[Attempt], actions: Seq
         "priority": what.priority,
         "ret": what.ret,
         "envid": what.envid,
-        "hold_until": int(what.hold_until) or None,
-        "deliver_by": int(what.by_at) or None,
+        "hold_until": seconds(what.hold_until) or None,
+        "deliver_by": seconds(what.by_at) or None,
         "attempts": [_attempt(what.id, attempt) for attempt in tries],
         "actions": [_action(what.id, action) for action in actions if action.n in selected],
     }
@@ -106,7 +116,7 @@ def _action(message_id: str, action: Action) -> Row:
     entry = action.entry
     return {
         "id": f"{message_id}.{action.n}",
-        "at": round(entry.at, 3),
+        "at": moment(entry.at),
         "audit": entry.id,
         "who": entry.who,
         "operation": entry.operation,
@@ -136,7 +146,7 @@ def group(by: str, one: queue.Group) -> Row:
         by: one.key,
         "open": one.open,
         "failed": one.failed,
-        "oldest": None if one.oldest_at is None else int(one.oldest_at),
+        "oldest": None if one.oldest_at is None else seconds(one.oldest_at),
         **({"advice": CLASSES[one.key].operator if one.key in CLASSES else ""} if by == "error" else {}),
     }
 
@@ -165,5 +175,5 @@ def counts(stats: queue.Stats) -> Row:
         "deferred": stats.deferred,
         "held": stats.held,
         "trashed": stats.trashed,
-        "oldest": None if stats.oldest_at is None else int(stats.oldest_at),
+        "oldest": None if stats.oldest_at is None else seconds(stats.oldest_at),
     }

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from mtad.control.admin import Row
-from mtad.control.handlers.rows import reason, word
+from mtad.control.handlers.rows import reason, seconds, word
 from mtad.mail.envelope import Attempt, Message, Recipient, State
 from mtad.mail.errorclass import CLASSES
 from mtad.mail.reply import Reply
@@ -171,6 +171,6 @@ def _standing(message: Message, recipient: Recipient, now: float, shut: Callable
         advice = CLASSES[recipient.error].operator
     return _row(
         message, now, "now", text, recipient,
-        state=state, tries=recipient.tries, next=int(recipient.next_at) if state == "deferred" else None,
+        state=state, tries=recipient.tries, next=seconds(recipient.next_at) if state == "deferred" else None,
         error=recipient.error, advice=advice, shut=why, shut_until=int(until) or None,
     )  # fmt: skip

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from mtad.control.admin import Admin, Args, Failed, Handler, Row
 from mtad.control.handlers.queue import selector
+from mtad.control.handlers.rows import seconds
 from mtad.mail import ident
 from mtad.queue import files
 from mtad.queue.transfers import FORMAT, Begin, Packed, Transfer, TransferError, Transfers
@@ -278,7 +279,7 @@ def _row(transfer: Transfer) -> Row:
         "way": transfer.way,
         "state": transfer.state,
         "host": transfer.host,
-        "changed_at": int(transfer.at),
+        "changed_at": seconds(transfer.at),
         "messages": transfer.messages,
         "recipients": transfer.recipients,
         "receipt": transfer.receipt if transfer.digest and transfer.state != "coming" else "",
