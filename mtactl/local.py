@@ -153,7 +153,7 @@ async def _admin(operation: Operation, config: Config, store: Any) -> Admin:
     events = Events(time.time, lambda line: syslog.syslog(syslog.LOG_MAIL | syslog.LOG_INFO, line))
     suspensions = Suspensions(store, time.time)
     sites = Sites(config, store, suspensions, events, time.time, random.Random())
-    if operation.name.startswith(("site.", "suspend.", "explain", "trace")):
+    if operation.name.startswith(("site.", "suspend.", "explain", "trace", "queue.show", "queue.list", "queue.mailq")):
         await suspensions.load()
         await sites.load()
     return Admin(

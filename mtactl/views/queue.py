@@ -49,6 +49,8 @@ def _message(row: Row, now: float) -> Iterator[str]:
             ("tries", str(recipient["tries"])),
             ("next", _next_words(recipient, now)),
             ("last", recipient["delay_reason"]),
+            ("waiting", _waiting(recipient, now)),
+            ("type", recipient.get("next_step", "")),
         ]
         yield from pairs([(name, value) for name, value in facts if value], "  ")
         said = [(one["started"], _attempt(one)) for one in row["attempts"] if one["id"] == recipient["id"]]
@@ -82,6 +84,11 @@ def _uid(row: Row) -> str:
 def _next_words(recipient: Row, now: float) -> str:
     at = recipient["next_attempt"]
     return "" if at is None else "now" if at <= now else f"{moment(at)} (in {age(at - now)})"
+
+
+def _waiting(recipient: Row, now: float) -> str:
+    words, until = recipient.get("waiting", ""), recipient.get("waiting_until")
+    return f"{words} (until {moment(until)}, in {age(until - now)})" if until and until > now else words
 
 
 def _attempt(attempt: Row) -> str:

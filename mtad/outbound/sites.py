@@ -375,6 +375,20 @@ class Sites:
 
     # --- for operators
 
+    def reasons(self, now: float) -> dict[str, str]:
+        """Why mail that was never tried waits: "@" and a domain, or a user -> words."""
+        found = {}
+        for domain in self.closed_domains(now):
+            closed = self.why_not(domain, "", now)
+            if closed is not None:
+                found[f"@{domain}"] = str(closed.reply)
+        for one in self.suspensions.list():
+            if one.kind == "user":
+                closed = self.closed(Site(""), "", one.value, now)
+                if closed is not None:
+                    found[one.value] = str(closed.reply)
+        return found
+
     def all(self) -> Sequence[Site]:
         """By name; those of this machine are none."""
         return [site for _, site in sorted(self._sites.items()) if not site.local and (site.hosts or site.pace.open)]

@@ -5,6 +5,7 @@ SQLite writes them, a page in one step, and so without the interpreter lock: who
 the others from accepting mail. A page looks at a few hundred recipients, and so long is the writer busy with it.
 """
 
+import json
 import sqlite3
 from collections.abc import Mapping
 
@@ -38,8 +39,17 @@ substr(r.last_code || iif(r.last_status = '', '', ' ' || r.last_status) || ' ' |
     1, {REASON_MAX})
 """
 _STAGE = " ".join(f"WHEN '{stage}' THEN ' (in reply to {command})'" for stage, command in COMMANDS.items())
+_HOLDER = """
+SELECT CASE a.operation WHEN 'queue.hold_rule.add' THEN 'held by rule ' || a.id || ' of '
+    WHEN 'user.freeze' THEN 'user frozen by ' ELSE 'held by ' END
+    || iif(a.who = '', 'uid=' || a.uid, a.who) || iif(a.reason = '', '', ': ' || replace(a.reason, char(10), ' '))
+FROM touched t JOIN audit a ON a.id = t.audit WHERE t.message = r.message AND t.n = r.n
+    AND a.operation IN ('queue.hold', 'queue.hold_rule.add', 'user.freeze') ORDER BY t.audit DESC LIMIT 1
+"""
 _REASON = f"""
-CASE WHEN r.last_code = 0 THEN ''
+CASE WHEN r.last_code = 0 THEN
+    CASE WHEN r.state = 0 THEN coalesce(u.value, d.value, '')
+    WHEN :uid IS NULL THEN coalesce(({_HOLDER}), '') ELSE '' END
 WHEN r.last_host = '' THEN {_SAID}
 ELSE 'host ' || r.last_host || ' said: ' || {_SAID} || CASE r.last_stage {_STAGE} ELSE '' END END
 """
@@ -54,6 +64,7 @@ _FROM_START = "m.finished_at IS NULL AND m.id >= :message AND (m.id > :message O
 _END = f"SELECT r.message, r.n {_OPEN_MESSAGES} WHERE {_FROM_START} ORDER BY m.id, r.n LIMIT 1 OFFSET :recipients"
 
 _LINES = f"""
+WITH shut (key, value) AS MATERIALIZED (SELECT key, value FROM json_each(:shut))
 SELECT group_concat(line, char(10)) FROM (
     SELECT json_object(
         'queue_name', CASE min({_ALIVE}) {_NAMES} END,
@@ -67,6 +78,7 @@ SELECT group_concat(line, char(10)) FROM (
         )
     ) AS line
     {_OPEN_MESSAGES} LEFT JOIN temp.lease l ON l.message = r.message AND l.n = r.n AND l.until > :now
+    LEFT JOIN shut d ON d.key = '@' || r.domain LEFT JOIN shut u ON m.user != '' AND u.key = m.user
     WHERE {_FROM_START} AND m.id <= :end_message AND (m.id < :end_message OR r.n < :end_n)
         AND {effects.OPEN} AND (:uid IS NULL OR m.uid = :uid)
     GROUP BY m.id ORDER BY m.id
@@ -78,10 +90,11 @@ class Listing:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def read(self, ask: tuple[float, Place, int | None]) -> Listed:
-        now, start, uid = ask
+    def read(self, ask: tuple[float, Place, int | None, Mapping[str, str]]) -> Listed:
+        now, start, uid, shut = ask
         end = self._end(start)
-        asked = {"message": start[0], "n": start[1], "now": now, "uid": uid, "pairs": _PAIRS}
+        asked: dict[str, object] = {"message": start[0], "n": start[1], "now": now, "uid": uid, "pairs": _PAIRS}
+        asked["shut"] = json.dumps(shut)
         asked["end_message"], asked["end_n"] = end or _LAST
         (lines,) = self._connection.execute(_LINES, asked).fetchone()
         return Listed(lines or "", end)

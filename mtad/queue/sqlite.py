@@ -5,7 +5,7 @@ import hashlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -330,8 +330,10 @@ class SqliteStore:
     async def keyed(self, uid: int, key: str) -> str:
         return await self._writer.do(self._keyed, (uid, key))
 
-    async def listing(self, now: float, start: Place = (0, 0), uid: int | None = None) -> Listed:
-        return await self._writer.do(self._listing, (now, start, uid))
+    async def listing(
+        self, now: float, start: Place = (0, 0), uid: int | None = None, shut: Mapping[str, str] | None = None
+    ) -> Listed:
+        return await self._writer.do(self._listing, (now, start, uid, shut or {}))
 
     async def change(
         self, what: Selector, change: Change, now: float, limit: int = 0, entry: Entry | None = None

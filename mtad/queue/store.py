@@ -4,7 +4,7 @@ Every method takes `now` where time matters, raises StoreError (temporary, with 
 and is all-or-nothing: it happened durably when the call returns, or it did not happen.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
@@ -332,9 +332,12 @@ class Store(Protocol):
     async def keyed(self, uid: int, key: str) -> str:
         """The id of the mail that this uid stored with this key, "" when none is remembered."""
 
-    async def listing(self, now: float, start: Place = (0, 0), uid: int | None = None) -> Listed:
+    async def listing(
+        self, now: float, start: Place = (0, 0), uid: int | None = None, shut: Mapping[str, str] | None = None
+    ) -> Listed:
         """All open messages, as `select` orders them, in the members of `postqueue -j`: those from `start` on, as many
-        as are quickly read; only those that `uid` submitted, if it is given."""
+        as are quickly read; only those that `uid` submitted, if it is given. What was never tried has as its reason
+        what `shut` says of "@" and its domain, or of its user; without `uid` also who held it, and why."""
 
     async def change(
         self, what: Selector, change: Change, now: float, limit: int = 0, entry: "Entry | None" = None

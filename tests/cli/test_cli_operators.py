@@ -164,13 +164,8 @@ def test_a_mail_moves_no_terminal(octets: bytes) -> None:
 
 
 def test_how_far_it_is_is_shown_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for err, shown in (
-        (
-            Terminal(),
-            "\r40 %, 200 of 500 recipients done\x1b[K\r\x1b[K\r80 %, 400 of 500 recipients done\x1b[K\r\x1b[K",
-        ),
-        (io.StringIO(), ""),
-    ):
+    lines = ("40 %, 200 of 500 recipients done", "", "80 %, 400 of 500 recipients done", "")
+    for err, shown in ((Terminal(), "".join(f"\r{line}\x1b[K" for line in lines)), (io.StringIO(), "")):
         monkeypatch.setattr(sys, "stderr", err)
         monkeypatch.setattr(progress, "SHOWN_EVERY_S", 0.0)
         rows = [{"changed": 200, "of": 500}, {"name": "a"}, {"changed": 400, "of": 500}, {"changed": 500}]

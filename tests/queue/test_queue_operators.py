@@ -1,6 +1,7 @@
 """What operators do to the queue: in one transaction with its line in the trail, and with a way back."""
 
 import asyncio
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -274,6 +275,30 @@ def test_a_rule_goes_with_the_transaction_that_made_it(store: SqliteStore) -> No
     store._connection.execute("ROLLBACK")
     assert rules.in_force() == []
     assert rules.load() == rules.in_force() == []
+
+
+async def test_the_listing_says_why_what_was_never_tried_waits(store: SqliteStore) -> None:
+    alice = Peer("submission", "192.0.2.1", user="alice@example.test", uid=1000)
+    user = StoredUser("alice@example.test", "secret", NOW)
+    await store.accept(mail(1, "a@x.test", "b@y.test"))
+    await store.accept(mail(2, "b@y.test", peer=alice))
+    await store.add_hold_rule(
+        HoldRule(0, recipient="@z.test"), replace(ENTRY, operation="queue.hold_rule.add", reason="a\nb"), NOW
+    )
+    await store.accept(mail(3, "c@z.test"))
+    shut = {"@x.test": "451 4.3.2 suspended", "alice@example.test": "451 4.3.2 hers"}
+
+    async def reasons(**more: int) -> list[str]:
+        lines, _ = await store.listing(NOW, shut=shut, **more)
+        found = [json.loads(line)["recipients"] for line in lines.split("\n")]
+        return [one["delay_reason"] for recipients in found for one in recipients]
+
+    assert await reasons() == ["451 4.3.2 suspended", "", "451 4.3.2 hers", "held by rule 1 of root: a b"]
+    await store.freeze(user, Selector(user=user.name), replace(ENTRY, operation="user.freeze"), NOW)
+    await store.change(Selector(recipient="b@y.test"), Hold(), NOW, entry=ENTRY)
+    assert await reasons() == ["451 4.3.2 suspended", "held by root: why", "user frozen by root: why",
+                               "held by rule 1 of root: a b"]  # fmt: skip
+    assert await reasons(uid=1000) == [""]  # what operators say is for operators
 
 
 async def test_rules_outlive_the_daemon_and_their_line_outlives_the_trail(store: SqliteStore, paths: Paths) -> None:

@@ -8,9 +8,11 @@ from typing import Any
 
 from mtad.control.admin import Admin, Args, Failed, Handler, Lines, Row
 from mtad.control.handlers import rows
+from mtad.control.handlers.waiting import Around, why
 from mtad.control.operation import Access
 from mtad.mail import address as addresses
 from mtad.mail.envelope import State
+from mtad.outbound.sites import Site
 from mtad.queue import store as queue
 from mtad.queue.listing import RECIPIENTS_PER_ROW
 from mtad.queue.store import Bundle, Place, Selector, SortBy
@@ -179,9 +181,10 @@ async def queue_mailq(admin: Admin, args: Args) -> AsyncGenerator[Lines, None]:
     everything = caller.access >= Access.OPERATOR
     if not everything and caller.uid < 0:
         return
+    shut = admin.sites.reasons(now) if everything else {}
     rest: Place | None = (0, 0)
     while rest is not None:
-        lines, rest = await admin.store.listing(now, rest, None if everything else caller.uid)
+        lines, rest = await admin.store.listing(now, rest, None if everything else caller.uid, shut)
         if lines:
             yield Lines(lines)
 
@@ -194,9 +197,36 @@ async def queue_show(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
             empty = False
             message_id = together[0].message.id
             tries, actions = await admin.store.attempts(message_id), await admin.store.actions(message_id)
-            yield rows.detail(together, tries, actions, now)
+            row = rows.detail(together, tries, actions, now)
+            for shown, one in zip(row["recipients"], together, strict=True):
+                ours = [action for action in actions if action.n == one.recipient.n]
+                found = why(one.message, one.recipient, ours, _around(admin, one, now), now)
+                shown["waiting"] = found.words
+                shown["waiting_until"], shown["next_step"] = int(found.until) or None, found.command
+            yield row
         if empty:
             raise Failed("NotFound", f"there is no message {given}")
+
+
+def _around(admin: Admin, one: queue.Row, now: float) -> Around:
+    """How the site of a recipient is served now, and how busy we are."""
+    sites, domain = admin.sites, one.recipient.domain
+    site = sites.find(domain)
+    closed = sites.closed(site or Site(domain), domain, one.message.peer.user, now)
+    workers, offline = admin.config.delivery.workers, admin.offline
+    if site is None or site.local:
+        busy = sum(other.running for other in sites.all())
+        return Around(closed, busy=busy, workers=workers, running_daemon=not offline)
+    return Around(
+        closed,
+        site.name,
+        site.running,
+        sites.room(site, now),
+        sites.slot_at(site),
+        sum(other.running for other in sites.all()),
+        workers,
+        not offline,
+    )
 
 
 async def queue_body(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:

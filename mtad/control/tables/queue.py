@@ -142,8 +142,9 @@ OPERATIONS: tuple[Operation, ...] = (
         ),
         Access.OPERATOR,
         offline="read",
-        help="Shows a message with its recipients, their last replies, every try, and what operators did to it and why;"
-        " finished mail too, as long as its history is kept. `queue body` prints the mail itself.",
+        help="Shows a message with its recipients: why each waits and what to type about it, their last replies, every"
+        " try, and what operators did to it and why; finished mail too, as long as its history is kept. `queue body`"
+        " prints the mail itself.",
         examples=("mtactl queue show 3kf9x2m7q0w1", "mtactl queue show 3kf9x --json"),
         stream=True,
     ),

@@ -1,0 +1,100 @@
+"""Why a recipient of a mail waits, and what an operator may type about it. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mtad.mail.envelope import Message, Recipient, State
+from mtad.outbound.sites import Closed
+from mtad.queue.audit import Action
+
+_HOLDS = {"queue.hold": "held", "queue.hold_rule.add": "held by rule", "user.freeze": "the user is frozen"}
+_PUT_OFF = frozenset({"queue.retry", "suspend.add"})
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """`until`: unix seconds, 0 = nobody knows. `command`: what to type next, "" for nothing."""
+
+    words: str = ""
+    until: float = 0.0
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What holds for all mail of its kind now. `site` has `running` jobs at work of `room`; `slot_at` is when its rate
+    lets the next go. `busy`: so many of our `workers` work, for whatever site."""
+
+    closed: Closed | None = None
+    site: str = ""
+    running: int = 0
+    room: int = 1
+    slot_at: float = 0.0
+    busy: int = 0
+    workers: int = 1
+    running_daemon: bool = True
+
+
+def why(message: Message, recipient: Recipient, actions: Sequence[Action], around: Around, now: float) -> Waiting:
+    """Why it is still here. Nothing for what has its outcome. `actions` are those on this recipient."""
+    match recipient.state:
+        case State.DONE | State.FAILED:
+            return Waiting()
+        case State.TRASHED:
+            return Waiting("in the trash: nobody gets it", 0.0, f"mtactl queue restore {recipient.id}")
+        case State.HELD:
+            return _held(message, recipient, actions)
+        case State.LEASED:
+            if around.running >= around.room > 0 and around.site:
+                words = f"being delivered, or next in line at {around.site}, which has {around.running} at work"
+                return Waiting(words, 0.0, f"mtactl site show {around.site}")
+            return Waiting("being delivered just now", 0.0, f"mtactl trace {message.id} --follow")
+        case State.READY:
+            return _ready(message, recipient, actions, around, now)
+
+
+def _held(message: Message, recipient: Recipient, actions: Sequence[Action]) -> Waiting:
+    release = f"mtactl queue release {recipient.id}"
+    by = next((one.entry for one in reversed(actions) if one.entry.operation in _HOLDS), None)
+    if by is None:
+        said = f": {recipient.last}" if recipient.last is not None and recipient.last.status == "4.3.0" else ""
+        return Waiting(f"held by the daemon{said or ', since it was restored from a backup or came so'}", 0.0, release)
+    because = f": {by.reason}" if by.reason else ""
+    if by.operation == "user.freeze":
+        release = f"mtactl user thaw {message.peer.user} --release"
+    of = f"{by.id} of" if by.operation == "queue.hold_rule.add" else "by"
+    return Waiting(f"{_HOLDS[by.operation]} {of} {by.who or f'uid={by.uid}'}{because}", 0.0, release)
+
+
+def _ready(message: Message, recipient: Recipient, actions: Sequence[Action], around: Around, now: float) -> Waiting:
+    flush = f"mtactl queue flush {recipient.id}"
+    if not around.running_daemon:
+        return Waiting("mtad is not running: nothing is delivered", 0.0, "systemctl start mtad")
+    if around.closed is not None:
+        return _shut(around.closed, around.site, message, recipient)
+    if recipient.next_at > now:
+        if message.hold_until > now:
+            return Waiting("its sender asked for a later delivery", recipient.next_at, flush)
+        if actions and actions[-1].entry.operation in _PUT_OFF:
+            return Waiting(f"put off by {actions[-1].entry.who or actions[-1].entry.uid}", recipient.next_at, flush)
+        if recipient.tries:
+            return Waiting("not yet due after its last try", recipient.next_at, flush)
+        return Waiting("not yet due", recipient.next_at, flush)
+    show = f"mtactl site show {around.site}" if around.site else ""
+    if around.slot_at > now:
+        return Waiting(f"the rate of {around.site} lets no mail go before", around.slot_at, show)
+    if around.site and around.running >= around.room:
+        words = f"{around.site} has no room: {around.running} at work, as many as may be at the same time"
+        return Waiting(words, 0.0, show)
+    if around.busy >= around.workers:
+        return Waiting(f"all {around.workers} workers are busy (delivery.workers)", 0.0, "mtactl top")
+    return Waiting("due: it is tried in a moment", 0.0, f"mtactl trace {message.id} --follow")
+
+
+def _shut(closed: Closed, site: str, message: Message, recipient: Recipient) -> Waiting:
+    words = closed.reply.text
+    if closed.why == "suspended":
+        by = f" ({closed.reply.cause})" if closed.reply.cause else ""
+        return Waiting(words + by, closed.until, "mtactl suspend list")
+    command = f"mtactl site {'reset' if closed.why == 'broken' else 'show'} {site or recipient.domain}"
+    return Waiting(words, closed.until, command)
