@@ -20,11 +20,12 @@ def write(rows: Iterable[Row], out: TextIO) -> None:
     pending = b""
     for part in octets:
         *lines, pending = (pending + part).split(b"\n")
-        out.writelines(_shown(line) for line in lines)
+        out.writelines(shown(line) for line in lines)
     if pending:
-        out.write(_shown(pending))
+        out.write(shown(pending))
 
 
-def _shown(line: bytes) -> str:
+def shown(line: bytes) -> str:
+    """A line of a mail with nothing in it that a terminal would obey."""
     text = line.removesuffix(b"\r").decode("utf-8", "backslashreplace").replace("\t", "    ")
     return clean(text, LINE_MAX) + "\n"

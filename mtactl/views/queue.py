@@ -3,10 +3,12 @@
 import io
 import textwrap
 import time
+from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
 
 from mtactl.table import Column, table
 from mtactl.views import View
+from mtactl.views.body import shown
 from mtactl.words import Row, age, facts, moment, pairs, size, sparkline
 from mtad.mail.text import clean
 
@@ -57,6 +59,20 @@ def _message(row: Row, now: float) -> Iterator[str]:
         said += [(one["at"], _action(one)) for one in row.get("actions", ()) if one["id"] == recipient["id"]]
         for _, line in sorted(said, key=lambda pair: pair[0]):
             yield "  " + clean(line, 2000)
+    if "content" in row:
+        yield from _content(row)
+
+
+def _content(row: Row) -> Iterator[str]:
+    """The mail, behind a margin, so that no line of it passes for one of ours."""
+    yield ""
+    if not row["content"]:
+        yield "the mail itself is not kept any more"
+        return
+    for line in b64decode(row["content"]).removesuffix(b"\n").split(b"\n"):
+        yield f"| {shown(line)}".rstrip()
+    if row["content_left"]:
+        yield f"... and {row['content_left']} octets more: mtactl queue body {row['queue_id']}"
 
 
 def _wishes(row: Row) -> list[tuple[str, object]]:

@@ -218,3 +218,11 @@ def test_numbers_that_look_like_others_stay() -> None:
     out = io.StringIO()
     render.show(BY_NAME["queue.list"], [row, {**row, "group": "0012"}], "plain", out)
     assert [line.split()[-1] for line in out.getvalue().splitlines()[1:]] == ["1e5", "0012"]
+
+
+def test_show_with_the_mail_is_safe_to_look_at(mtactl: Run, daemon: Daemon) -> None:
+    message_id = daemon.accept("a@b.test", size=70_000)
+    lines = mtactl("queue", "show", message_id, "--content").stdout.splitlines()
+    assert "| Subject: Hi" in lines
+    assert lines[-1] == f"... and {70_000 - 65536} octets more: mtactl queue body {message_id}"
+    assert "  waiting: due: it is tried in a moment" in lines

@@ -15,6 +15,7 @@ from mtad.control.operation import Access, UsageError
 from mtad.control.operations import BY_NAME
 from mtad.control.run import perform
 from mtad.mail.envelope import Content, State
+from mtad.mail.reply import Reply
 
 
 @pytest.fixture
@@ -67,6 +68,25 @@ async def test_who_reads_a_mail_is_in_the_trail(operator: Operator) -> None:
     assert (octets[:11], len(octets), len(rows)) == (b"Subject: Hi", 200_000, 6)
     assert b64decode((await operator.one("queue.body", id=message_id, part="head"))["octets"]) == b"Subject: Hi\r\n\r\n"
     assert [row["operation"] for row in await operator.call("audit")] == ["queue.body"] * 2
+
+
+async def test_show_with_the_mail(operator: Operator) -> None:
+    message_id = await operator.bench.accept("a@b.test", size=200_000)
+    row = await operator.one("queue.show", ids=[message_id], content=True)
+    octets = b64decode(row["content"])
+    assert (octets[:11], len(octets), row["content_left"]) == (b"Subject: Hi", 65536, 200_000 - 65536)
+    assert set(row) <= {name for name, _ in BY_NAME["queue.show"].row}
+    assert [(one["operation"], one["selector"]) for one in await operator.call("audit")] == [
+        ("queue.show", f"{message_id} --content")
+    ]
+    for job in await operator.bench.lease():
+        await operator.bench._settle(job, Reply(250, "2.0.0", "ok"))
+    row = await operator.one("queue.show", ids=[message_id], content=True)
+    assert (row["content"], row["content_left"]) == ("", 0)
+    assert "content" not in await operator.one("queue.show", ids=[message_id])
+    operator.admin = replace(operator.admin, caller=Caller(1, Access.OPERATOR, "bob"))
+    with pytest.raises(Failed, match="for admins"):
+        await operator.one("queue.show", ids=[message_id], content=True)
 
 
 async def test_an_operation_that_nobody_listens_to_is_in_the_trail(operator: Operator) -> None:

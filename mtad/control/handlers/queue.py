@@ -1,6 +1,7 @@
 """Looking at the queue; the verbs that change it are in `mtad.control.handlers.verbs`."""
 
 import asyncio
+import os
 from base64 import b64encode
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from itertools import groupby
@@ -15,13 +16,14 @@ from mtad.mail.envelope import State
 from mtad.outbound.sites import Site
 from mtad.queue import store as queue
 from mtad.queue.listing import RECIPIENTS_PER_ROW
-from mtad.queue.store import Bundle, Place, Selector, SortBy
+from mtad.queue.store import Bundle, Damaged, Place, Selector, SortBy
 
 PAGE = 500
 GROUPS_MAX = 1000
 DOMAINS_MAX = 100_000
 SORTED_MAX = 1_000_000  # the ids of so many are in memory at once
 OCTETS_PER_ROW = 48 * 1024
+CONTENT_MAX = 64 * 1024  # octets of a mail that are shown with everything else about it
 OPEN = frozenset({State.READY, State.LEASED, State.HELD})
 WAITING = ("ready", "deferred")
 EVERY_STATE = ("active", "ready", "deferred", "held", "trashed", "done", "failed")
@@ -191,6 +193,8 @@ async def queue_mailq(admin: Admin, args: Args) -> AsyncGenerator[Lines, None]:
 
 async def queue_show(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
     now = admin.clock()
+    if args["content"] and admin.caller.access < Access.ADMIN:
+        raise Failed("Denied", "queue show --content is for admins, as queue body is")
     for given in args["ids"]:
         empty = True
         async for together in messages(admin, Selector(ids=(given,), states=EVERY_STATE), None, now):
@@ -203,9 +207,34 @@ async def queue_show(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
                 found = why(one.message, one.recipient, ours, _around(admin, one, now), now)
                 shown["waiting"] = found.words
                 shown["waiting_until"], shown["next_step"] = int(found.until) or None, found.command
+            if args["content"]:
+                row["content"], row["content_left"] = await _beginning(admin, message_id)
             yield row
         if empty:
             raise Failed("NotFound", f"there is no message {given}")
+    if args["content"] and not admin.offline:
+        await admin.store.note(admin.entry, now)
+        admin.events.operator(str(admin.caller), admin.entry.operation, admin.entry.selector, "", 0)
+
+
+async def _beginning(admin: Admin, message_id: str) -> tuple[str, int]:
+    """The header and the text, at most CONTENT_MAX octets, in base64, and how many are left; "" when it is gone."""
+    try:
+        content = await admin.store.content(message_id)
+    except Damaged:
+        return "", 0
+    octets = content.head[:CONTENT_MAX]
+    total = len(content.head)
+    if isinstance(content.body, bytes):
+        total += len(content.body)
+        octets += content.body[: CONTENT_MAX - len(octets)]
+    else:
+        total += (await asyncio.to_thread(os.stat, content.body)).st_size
+        async for part in _octets(content.body):
+            if len(octets) == CONTENT_MAX:
+                break
+            octets += part[: CONTENT_MAX - len(octets)]
+    return b64encode(octets).decode(), total - len(octets)
 
 
 def _around(admin: Admin, one: queue.Row, now: float) -> Around:

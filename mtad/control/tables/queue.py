@@ -123,7 +123,10 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "queue.show",
         "Show everything about a message",
-        (Param("ids", "id", "Queue ids, or the beginning of one.", required=True, positional=True, many=True),),
+        (
+            Param("ids", "id", "Queue ids, or the beginning of one.", required=True, positional=True, many=True),
+            Param("content", "flag", "Also the mail: its header and text, or the beginning of that. For admins."),
+        ),
         (
             *_MESSAGE,
             ("helo", "string"),
@@ -139,13 +142,20 @@ OPERATIONS: tuple[Operation, ...] = (
             ("deliver_by", "int"),
             ("attempts", "[]object"),
             ("actions", "[]object"),
+            ("content", "string"),
+            ("content_left", "int"),
         ),
         Access.OPERATOR,
         offline="read",
         help="Shows a message with its recipients: why each waits and what to type about it, their last replies, every"
-        " try, and what operators did to it and why; finished mail too, as long as its history is kept. `queue body`"
-        " prints the mail itself.",
-        examples=("mtactl queue show 3kf9x2m7q0w1", "mtactl queue show 3kf9x --json"),
+        " try, and what operators did to it and why; finished mail too, as long as its history is kept."
+        " With --content also the mail, safe to look at; `queue body` prints its octets. That it was read is in the"
+        " audit trail.",
+        examples=(
+            "mtactl queue show 3kf9x2m7q0w1",
+            "mtactl queue show 3kf9x2m7q0w1 --content",
+            "mtactl queue show 3kf9x --json",
+        ),
         stream=True,
     ),
     Operation(
