@@ -15,8 +15,9 @@ from mtad.mail import ident
 from mtad.mail.envelope import State
 from mtad.mail.text import clean
 from mtad.queue import database, files
+from mtad.queue.bodies import digest_of
 from mtad.queue.damage import Damage, Texts
-from mtad.queue.sqlite import ORPHAN_AGE_S, digest_of
+from mtad.queue.sqlite import ORPHAN_AGE_S
 from mtad.queue.store import StoreError
 
 _RESTORE = "stop mtad and restore a backup: docs/recovery.md"
