@@ -1,35 +1,18 @@
 """Making the names of sendmail ours, and giving them back: each step is shown before it is done.
 
-With dpkg each path is diverted, so that packages that own it write beside our link. Elsewhere what is there is renamed.
+What belongs to update-alternatives stays there (`mtactl.alternatives`). With dpkg each other path is diverted, so that
+packages that own it write beside our link. Elsewhere what is there is renamed.
 """
 
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 
-PATHS = {
-    "/usr/sbin/sendmail": "mtad-sendmail",
-    "/usr/lib/sendmail": "mtad-sendmail",
-    "/usr/bin/mailq": "mtad-mailq",
-    "/usr/bin/newaliases": "mtad-newaliases",
-}
+from mtactl import alternatives
+from mtactl.steps import PATHS, Step, Trouble
+
 SUFFIX = ".before-mtad"
-
-
-class Trouble(Exception):  # noqa: N818
-    """It cannot be done; the words are for the operator. The steps before were done, and can be undone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    words: str
-    run: Callable[[], None]
-
-    def __str__(self) -> str:
-        return self.words
 
 
 def own_program() -> str:
@@ -47,8 +30,10 @@ def plan(system_root: str, target: str, *, undo: bool) -> list[Step]:
     if not undo:
         _check_target(root, target)
     directory = os.path.dirname(target)
-    steps: list[Step] = []
+    steps = alternatives.give_back(root) if undo else alternatives.take(root, directory)
     for path, name in PATHS.items():
+        if alternatives.name_of(root, path):
+            continue
         wanted = f"{directory}/{name}"
         steps += _give_back(root, path) if undo else _take(root, path, wanted)
     return steps
@@ -74,11 +59,6 @@ def _ours(path: str) -> bool:
 
 def _take(root: str, path: str, wanted: str) -> list[Step]:
     here, steps = root + path, list[Step]()
-    if os.path.islink(here) and os.readlink(here).startswith("/etc/alternatives/"):
-        name = os.path.basename(os.readlink(here))
-        raise Trouble(
-            f"{path} belongs to alternatives: `alternatives --install {path} {name} {wanted} 100` makes it ours"
-        )
     if _ours(here) and os.readlink(here) == wanted:
         return []
     if _ours(here):

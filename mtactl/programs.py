@@ -111,6 +111,7 @@ def install() -> click.Command:
     def callback(dry_run: bool, undo: bool, system_root: str, target: str, **given: Any) -> int:
         options = remember(**given)
         from mtactl import diversion
+        from mtactl.steps import Trouble
 
         if os.geteuid() != 0 and system_root == "/":
             raise CallError("install sendmail changes /usr/sbin: only root can do that", 77)
@@ -123,7 +124,7 @@ def install() -> click.Command:
                       f"{'would ' if dry_run else ''}{step}", flush=True)  # fmt: skip
                 if not dry_run:
                     step.run()
-        except diversion.Trouble as trouble:
+        except Trouble as trouble:
             raise CallError(str(trouble), 73) from None
         return EX_OK
 
@@ -138,7 +139,9 @@ def install() -> click.Command:
             click.Option(["--target"], default="", metavar="PATH", help="Our program; by default beside mtactl."),
             *common_options(hidden=True),
         ],
-        help="Makes /usr/sbin/sendmail, /usr/lib/sendmail, mailq and newaliases ours. What is there is moved aside,"
-        " with dpkg-divert where there is dpkg, so that no upgrade of its package brings it back. Can be run again.",
+        help="Makes /usr/sbin/sendmail, /usr/lib/sendmail, mailq and newaliases ours. What belongs to"
+        " update-alternatives becomes a choice of it, and is chosen; --undo takes the choice out, and the best of the"
+        " others takes its place. What else is there is moved aside, with dpkg-divert where there is dpkg, so that no"
+        " upgrade of its package brings it back. Can be run again.",
         callback=callback,
     )
