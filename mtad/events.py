@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
+from mtad.mail import logline
 from mtad.mail.classify import classify
 from mtad.mail.envelope import Attempt, Clock, Message, Peer, Recipient, State
 from mtad.mail.event import DERIVED, READER_MAX, Event, Reader
+from mtad.mail.logline import host_of, quoted, words_of
 from mtad.mail.reply import Reply
 from mtad.mail.text import clean
 
@@ -60,21 +62,21 @@ class Events:
     # The daemon
 
     def started(self, version: str, root: str = "") -> None:
-        self._tell("daemon", f"started version={_value(version)}" + (f", data={_value(root)}" if root else ""))
+        self._tell("daemon", f"started version={quoted(version)}" + (f", data={quoted(root)}" if root else ""))
 
     def stopped(self, reason: str = "") -> None:
-        self._tell("daemon", "stopped" + (f" reason={_value(reason)}" if reason else ""))
+        self._tell("daemon", "stopped" + (f" reason={quoted(reason)}" if reason else ""))
 
     def warned(self, text: str) -> None:
         """Something is odd but works."""
         self._tell("warning", f"warning: {clean(text)}")
 
     def listening(self, source: str, address: str) -> None:
-        self._tell("daemon", f"listening {source} on {_value(address)}")
+        self._tell("daemon", f"listening {source} on {quoted(address)}")
 
     def config_reloaded(self, path: str = "") -> None:
         self._count('mtad_config_reloads_total{result="ok"}')
-        self._tell("daemon", "configuration reloaded" + (f" file={_value(path)}" if path else ""))
+        self._tell("daemon", "configuration reloaded" + (f" file={quoted(path)}" if path else ""))
 
     def config_refused(self, problems: Iterable[str]) -> None:
         """The old settings stay in force. One line for each problem."""
@@ -99,7 +101,7 @@ class Events:
         self._count(f'mtad_internal_errors_total{{where="{_label(where)}"}}')
         number = sum(count for key, count in self.counters.items() if key.startswith("mtad_internal_errors_total"))
         error = f"e{int(self._clock() * 1000):x}-{number}"
-        self._tell("error", f"{error}: internal error in {_value(where)}: {type(exc).__name__}: {clean(str(exc))}")
+        self._tell("error", f"{error}: internal error in {quoted(where)}: {type(exc).__name__}: {clean(str(exc))}")
         lines = "".join(traceback.format_exception(exc)).splitlines()
         for line in lines[-_TRACE_LINES:]:
             self._write(f"{error}: | {clean(line)}")
@@ -110,11 +112,11 @@ class Events:
     def connected(self, peer: Peer) -> None:
         self._count(f'mtad_connections_total{{source="{peer.source}"}}')
         if self._debug:
-            self._write(f"connect from {_host(peer)}, source={peer.source}")
+            self._write(f"connect from {host_of(peer)}, source={peer.source}")
 
     def disconnected(self, peer: Peer, cause: str = "") -> None:
         if self._debug:
-            self._write(f"disconnect from {_host(peer)}" + (f", cause={_value(cause)}" if cause else ""))
+            self._write(f"disconnect from {host_of(peer)}" + (f", cause={quoted(cause)}" if cause else ""))
 
     def refused(self, peer: Peer, stage: str, reply: Reply, subject: str = "") -> None:
         """A command got a reply that is no success. `subject` is what it was about: an address, a command."""
@@ -122,14 +124,14 @@ class Events:
         stage = stage if stage in _STAGES else "command"
         code = reply.code if 400 <= reply.code < 600 else 0
         self._count(f'mtad_refused_total{{stage="{stage}",code="{code}"}}')
-        line = f"NOQUEUE: reject: {stage.upper()} from {_host(peer)}: {_words(reply)}"
+        line = f"NOQUEUE: reject: {stage.upper()} from {host_of(peer)}: {words_of(reply)}"
         if subject:
-            line += f"; subject={_value(subject)}"
+            line += f"; subject={quoted(subject)}"
         if peer.helo:
-            line += f", helo={_value(peer.helo)}"
+            line += f", helo={quoted(peer.helo)}"
         if peer.user:
-            line += f", user={_value(peer.user)}"
-        line += f", cause={_value(reply.cause)}" if reply.cause else ""
+            line += f", user={quoted(peer.user)}"
+        line += f", cause={quoted(reply.cause)}" if reply.cause else ""
         self._tell(
             "refused",
             line,
@@ -141,25 +143,25 @@ class Events:
 
     def auth_ok(self, peer: Peer, user: str) -> None:
         self._count('mtad_auth_total{result="ok"}')
-        self._tell("sign-in", f"auth from {_host(peer)}, user={_value(user)}", ip=peer.ip, user=user)
+        self._tell("sign-in", f"auth from {host_of(peer)}, user={quoted(user)}", ip=peer.ip, user=user)
 
     def auth_failed(self, peer: Peer, user: str, mechanism: str) -> None:
         self._count('mtad_auth_total{result="failed"}')
         mechanism = mechanism if mechanism in _MECHANISMS else "unknown"
-        line = f"warning: {_host(peer)}: SASL {mechanism} authentication failed: user={_value(user)}"
+        line = f"warning: {host_of(peer)}: SASL {mechanism} authentication failed: user={quoted(user)}"
         self._tell("sign-in-failed", line, ip=peer.ip, user=user)
 
     def blocked(self, client: str, reason: str, for_s: float) -> None:
         """We made a block of our own: this client is kept out for so long."""
         self._count("mtad_blocks_total")
-        line = f"blocked client={_value(client)}, for={for_s:.0f}s, reason={_value(reason)}"
+        line = f"blocked client={quoted(client)}, for={for_s:.0f}s, reason={quoted(reason)}"
         self._tell("blocked", line, ip=client)
 
     def tls_failed(self, peer: Peer | str, cause: str) -> None:
         """A handshake failed; `peer` is the relay's name when we are the client."""
         side = "client" if isinstance(peer, str) else "server"
         self._count(f'mtad_tls_failures_total{{side="{side}"}}')
-        host = clean(peer, 200) if isinstance(peer, str) else _host(peer)
+        host = clean(peer, 200) if isinstance(peer, str) else host_of(peer)
         ip = "" if isinstance(peer, str) else peer.ip
         self._tell("tls", f"warning: {host}: TLS failed: {clean(cause)}", ip=ip)
 
@@ -167,7 +169,7 @@ class Events:
         """A certificate was read again and is in use from now on."""
         self._count('mtad_tls_loads_total{result="ok"}')
         names_text, day = " ".join(names), datetime.fromtimestamp(expires_at, UTC).date().isoformat()
-        self._tell("tls", f"tls: certificate={_value(path)}, names={_value(names_text)}, expires={day}")
+        self._tell("tls", f"tls: certificate={quoted(path)}, names={quoted(names_text)}, expires={day}")
 
     def tls_refused(self, cause: str) -> None:
         """Certificates cannot be used; those of before stay in use."""
@@ -177,27 +179,27 @@ class Events:
     def tls_policy_failed(self, relay: str, origin: str, result: str, words: str, why: str) -> None:
         """A host did not show the TLS that it must, so it got no mail. `origin` and `result` are of closed sets."""
         self._count(f'mtad_tls_policy_failures_total{{origin="{_label(origin)}",result="{_label(result)}"}}')
-        self._tell("tls", f"warning: {clean(relay, 200)}: no mail without {_value(why or origin)}: {clean(words)}")
+        self._tell("tls", f"warning: {clean(relay, 200)}: no mail without {quoted(why or origin)}: {clean(words)}")
 
     def policy_fetched(self, domain: str, policy_id: str, mode: str, max_age_s: int) -> None:
         """A domain's MTA-STS policy is new here, or another one than before."""
         self._count('mtad_sts_policies_total{result="ok"}')
-        self._tell("tls", f"mta-sts: domain={_value(domain)}, mode={mode}, id={_value(policy_id)}, max_age={max_age_s}")
+        self._tell("tls", f"mta-sts: domain={quoted(domain)}, mode={mode}, id={quoted(policy_id)}, max_age={max_age_s}")
 
     def policy_failed(self, domain: str, result: str, cause: str) -> None:
         """It announces a policy that cannot be had. One from before, if any, holds on."""
         self._count(f'mtad_sts_policies_total{{result="{_label(result)}"}}')
-        self._tell("tls", f"warning: mta-sts: domain={_value(domain)}, result={result}, cause={_value(cause)}")
+        self._tell("tls", f"warning: mta-sts: domain={quoted(domain)}, result={result}, cause={quoted(cause)}")
 
     def tls_report_sent(self, domain: str, to: str, message_id: str) -> None:
         """A TLSRPT report was queued as a mail, or taken by an HTTPS server (then without an id)."""
         self._count('mtad_tls_reports_total{result="ok"}')
-        line = f"tls report: domain={_value(domain)}, to={_value(to)}"
+        line = f"tls report: domain={quoted(domain)}, to={quoted(to)}"
         self._tell("tls", f"{message_id}: {line}" if message_id else line)
 
     def tls_report_failed(self, domain: str, to: str, cause: str) -> None:
         self._count('mtad_tls_reports_total{result="failed"}')
-        self._tell("tls", f"warning: tls report: domain={_value(domain)}, to={_value(to)}, cause={_value(cause)}")
+        self._tell("tls", f"warning: tls report: domain={quoted(domain)}, to={quoted(to)}, cause={quoted(cause)}")
 
     # Messages
 
@@ -207,7 +209,7 @@ class Events:
         self._count(f'mtad_accepted_total{{source="{peer.source}"}}')
         self._count("mtad_accepted_bytes_total", message.size_bytes)
         self._count("mtad_accepted_recipients_total", len(recipients))
-        line = accepted_line(message, len(recipients))
+        line = logline.accepted(message, len(recipients))
         self._write(line)
         if self._readers:
             to = tuple([recipient.address for recipient in recipients[:_RECIPIENTS_TOLD]])
@@ -216,18 +218,18 @@ class Events:
     def repeated(self, message_id: str, peer: Peer, key: str) -> None:
         """A program submitted the message a second time, under the key of the first."""
         self._count("mtad_repeated_total")
-        line = f"{message_id}: repeated, client={_host(peer)}, key={_value(key)}"
+        line = f"{message_id}: repeated, client={host_of(peer)}, key={quoted(key)}"
         self._tell("accepted", line, message=message_id, ip=peer.ip, user=peer.user)
 
     def attempt(self, message: Message, recipient: Recipient, attempt: Attempt, state: State) -> None:
         """One try of one recipient and the state it left it in."""
         reply = attempt.reply
-        status, result = outcome(reply, state)
+        status, result = logline.outcome(reply, state)
         error = classify(reply)
         self._count(f'mtad_delivery_attempts_total{{transport="{_transport(attempt.relay)}",result="{result}"}}')
         if error:
             self._count(f'mtad_delivery_errors_total{{class="{error}"}}')
-        line = attempt_line(message, recipient, attempt, status, error)
+        line = logline.attempt(message, recipient, attempt, status, error)
         self._write(line)
         if self._readers:
             peer = message.peer
@@ -262,76 +264,76 @@ class Events:
         """Nothing is sent to the site until a probe, which goes in `for_s`. Also told when a probe failed."""
         self._count("mtad_site_breaker_opened_total")
         self._tell(
-            "site", f"site {_value(site)}: breaker open, cause={_value(cause)}, seen={seen}, probe in {for_s:.0f}s"
+            "site", f"site {quoted(site)}: breaker open, cause={quoted(cause)}, seen={seen}, probe in {for_s:.0f}s"
         )
 
     def breaker_closed(self, site: str, after_s: float) -> None:
         self._count("mtad_site_breaker_closed_total")
-        self._tell("site", f"site {_value(site)}: breaker closed, after {after_s:.0f}s")
+        self._tell("site", f"site {quoted(site)}: breaker closed, after {after_s:.0f}s")
 
     def site_blocked(self, site: str, cause: str) -> None:
         """Its words say that it wants no mail of ours for a while."""
         self._count("mtad_site_blocks_total")
-        self._tell("site", f"site {_value(site)}: temporary block, cause={_value(cause)}")
+        self._tell("site", f"site {quoted(site)}: temporary block, cause={quoted(cause)}")
 
     def warmup_reached(self, site: str, sent: int) -> None:
         self._count("mtad_site_warmup_reached_total")
-        self._tell("site", f"site {_value(site)}: warm-up limit reached, sent={sent} today")
+        self._tell("site", f"site {quoted(site)}: warm-up limit reached, sent={sent} today")
 
     def suspended(self, kind: str, value: str, until_at: float, reason: str) -> None:
         """An operator did that; `until_at` 0 is until it is removed."""
         self._count(f'mtad_suspensions_total{{kind="{_label(kind)}",change="made"}}')
         until = datetime.fromtimestamp(until_at, UTC).isoformat(timespec="seconds") if until_at else "removed"
-        self._tell("site", f"suspended {kind}={_value(value)}, until={until}, reason={_value(reason)}")
+        self._tell("site", f"suspended {kind}={quoted(value)}, until={until}, reason={quoted(reason)}")
 
     def resumed(self, kind: str, value: str, why: str) -> None:
         """A suspension is over: its time is, or an operator removed it."""
         self._count(f'mtad_suspensions_total{{kind="{_label(kind)}",change="ended"}}')
-        self._tell("site", f"suspension ended {kind}={_value(value)}, why={_value(why)}")
+        self._tell("site", f"suspension ended {kind}={quoted(value)}, why={quoted(why)}")
 
     def report_made(self, of: str, new_id: str, to: str) -> None:
         """A report about message `of` was queued for `to`."""
         self._count("mtad_reports_total")
-        self._tell("report", report_line(of, new_id, to), message=of, to=(to,))
+        self._tell("report", logline.report(of, new_id, to), message=of, to=(to,))
 
     def double_bounce(self, message_id: str, cause: str = "") -> None:
         """A report, or other mail from the null sender, could not be delivered: nobody is told."""
         self._count("mtad_double_bounces_total")
-        line = f"{message_id}: double bounce, no report is sent" + (f", cause={_value(cause)}" if cause else "")
+        line = f"{message_id}: double bounce, no report is sent" + (f", cause={quoted(cause)}" if cause else "")
         self._tell("warning", line, message=message_id)
 
     def suppressed(self, user: str, address: str, for_s: float) -> None:
         """Mail of this user to the address came back too often: it is not tried any more."""
         self._count("mtad_suppressions_total")
-        line = f"suppressed to=<{clean(address)}>, user={_value(user)}, for={for_s:.0f}s"
+        line = f"suppressed to=<{clean(address)}>, user={quoted(user)}, for={for_s:.0f}s"
         self._tell("suppressed", line, to=(address,), user=user)
 
     def maildrop_bad(self, name: str, cause: str) -> None:
         self._count("mtad_maildrop_bad_total")
-        self._tell("warning", f"warning: maildrop file {_value(name)}: {clean(cause)}")
+        self._tell("warning", f"warning: maildrop file {quoted(name)}: {clean(cause)}")
 
     # Signing keys
 
     def dkim_stage(self, domain: str, selector: str, stage: str) -> None:
         """A key came into another stage of its life."""
         self._count(f'mtad_dkim_stages_total{{stage="{_label(stage)}"}}')
-        self._tell("dkim", f"dkim: domain={_value(domain)}, selector={_value(selector)}, stage={_value(stage)}")
+        self._tell("dkim", f"dkim: domain={quoted(domain)}, selector={quoted(selector)}, stage={quoted(stage)}")
 
     def dkim_pushed(self, domain: str, records: int) -> None:
         """So many records of a domain's keys were set or removed in DNS."""
         self._count('mtad_dkim_pushes_total{result="ok"}')
-        self._tell("dkim", f"dkim: domain={_value(domain)}, records={records}, DNS was updated")
+        self._tell("dkim", f"dkim: domain={quoted(domain)}, records={records}, DNS was updated")
 
     def dkim_push_failed(self, domain: str, cause: str) -> None:
         self._count('mtad_dkim_pushes_total{result="failed"}')
-        self._tell("dkim", f"warning: dkim: domain={_value(domain)}, DNS was not updated: {clean(cause)}")
+        self._tell("dkim", f"warning: dkim: domain={quoted(domain)}, DNS was not updated: {clean(cause)}")
 
     # Operators
 
     def operator(self, caller: str, operation: str, selector: str, reason: str, changed: int) -> None:
         """The audit line of a changing verb: who, what, why, how many. `operation` is a name of the table."""
         self._count(f'mtad_operations_total{{operation="{_label(operation)}"}}')
-        self._tell("operator", operator_line(caller, operation, selector, reason, changed))
+        self._tell("operator", logline.operator(caller, operation, selector, reason, changed))
 
     def _tell(
         self,
@@ -361,77 +363,9 @@ class Events:
         self.counters[key] = self.counters.get(key, 0) + by
 
 
-def accepted_line(message: Message, recipients: int) -> str:
-    """As the log has it, also of a message of the past."""
-    peer = message.peer
-    return (
-        f"{message.id}: from=<{clean(message.sender)}>, size={message.size_bytes}, nrcpt={recipients} "
-        f"(queue active), source={peer.source}, client={_host(peer)}"
-        + (f", helo={_value(peer.helo)}" if peer.helo else "")
-        + (f", user={_value(peer.user)}" if peer.user else "")
-        + (f", tls={_value(peer.tls)}" if peer.tls else "")
-        + (f", message-id={_value(message.header_id)}" if message.header_id else "")
-    )
-
-
-def attempt_line(message: Message, recipient: Recipient, attempt: Attempt, status: str, error: str) -> str:
-    reply = attempt.reply
-    waited = max(attempt.started_at - message.accepted_at, 0.0)
-    relay = clean(attempt.relay, 200) or "none"
-    original = f", orig_to=<{clean(recipient.original)}>" if recipient.original not in ("", recipient.address) else ""
-    said = _words(reply)
-    if reply.host and not reply.ok:
-        command = f" (in reply to {clean(reply.stage.upper(), 20)})" if reply.stage else ""
-        said = f"host {clean(reply.host, 200)} said: {said}{command}"
-    return (
-        f"{message.id}: to=<{clean(recipient.address)}>{original}, relay={relay}, "
-        f"delay={waited + attempt.took_s:.2f}, delays=0/{waited:.2f}/0/{attempt.took_s:.2f}, "
-        f"dsn={clean(reply.status, 20) or _class(reply)}, status={status} ({said})"
-        + (f", error={error}" if error else "")
-        + (f", tls={_value(attempt.tls)}" if attempt.tls else "")
-        + (f", cause={_value(reply.cause)}" if reply.cause else "")
-    )
-
-
-def report_line(of: str, new_id: str, to: str) -> str:
-    return f"{of}: report={new_id}, to=<{clean(to)}>"
-
-
-def operator_line(caller: str, operation: str, selector: str, reason: str, changed: int) -> str:
-    return (
-        f"operator: caller={_value(caller)}, operation={_value(operation)}, selector={_value(selector)}, "
-        f"reason={_value(reason)}, changed={changed}"
-    )
-
-
-def _value(text: str) -> str:
-    """A value as it stands, or quoted where a reader of key=value would lose its way."""
-    if text.isprintable() and not (set(' ",') & set(text)) and len(text) <= 500:
-        return text or '""'
-    return '"' + clean(text.replace('"', "'")) + '"'
-
-
 def _label(text: str) -> str:
     """A word that is fit for a label: lower-case letters, digits and a little between them."""
     return "".join(char if char.isascii() and (char.isalnum() or char in "._-") else "_" for char in text[:60].lower())
-
-
-def _host(peer: Peer) -> str:
-    """Postfix's "name[address]:port"; programs of this host are known by their user."""
-    if peer.ip:
-        return f"unknown[{clean(peer.ip, 60)}]:{peer.port}"
-    return f"local[uid={peer.uid}]" if peer.uid >= 0 else "local"
-
-
-def outcome(reply: Reply, state: State) -> tuple[str, str]:
-    """(Postfix's word, ours) for what an attempt led to."""
-    match state:
-        case State.DONE:
-            return "sent", "delivered"
-        case State.FAILED:
-            return "bounced", "failed"
-        case State.READY | State.LEASED | State.HELD | State.TRASHED:
-            return ("sent", "delivered") if reply.ok else ("deferred", "deferred")
 
 
 def _transport(relay: str) -> str:
@@ -439,11 +373,3 @@ def _transport(relay: str) -> str:
         if relay.startswith(name):
             return name
     return "smtp" if "[" in relay else "none"
-
-
-def _words(reply: Reply) -> str:
-    return clean(str(reply).replace("\n", " "))
-
-
-def _class(reply: Reply) -> str:
-    return "2.0.0" if reply.ok else "5.0.0" if reply.permanent else "4.0.0"

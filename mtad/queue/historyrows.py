@@ -5,8 +5,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mtad.events import accepted_line, attempt_line, operator_line, outcome, report_line
-from mtad.mail import ident
+from mtad.mail import ident, logline
 from mtad.mail.envelope import State
 from mtad.mail.event import Event, Wanted
 from mtad.queue import bulk, rows, selector
@@ -99,7 +98,7 @@ class HistoryRows:
         events = []
         for row in found:
             message, peer = rows.message_of(row), rows.message_of(row).peer
-            line = accepted_line(message, row[MESSAGE_WIDTH])
+            line = logline.accepted(message, row[MESSAGE_WIDTH])
             events.append(
                 Event(
                     message.accepted_at,
@@ -185,7 +184,7 @@ class HistoryRows:
             Event(
                 at,
                 "report",
-                report_line(ident.from_int(of), ident.from_int(number), to),
+                logline.report(ident.from_int(of), ident.from_int(number), to),
                 message=ident.from_int(of),
                 to=(to,),
             )
@@ -203,7 +202,7 @@ class HistoryRows:
             (wanted.since_at, look.limit),
         )
         return [
-            Event(at, "operator", operator_line(f"{who}({uid})" if who else f"uid={uid}", *rest))
+            Event(at, "operator", logline.operator(f"{who}({uid})" if who else f"uid={uid}", *rest))
             for at, who, uid, *rest in found
         ]
 
@@ -274,8 +273,8 @@ def _attempt(row: rows.Row) -> Event:
     # What it left the recipient in is not kept for each try; that of the last one is known.
     reply = attempt.reply
     ended = State.DONE if reply.ok else State.FAILED if reply.permanent else State.READY
-    status, result = outcome(reply, ended)
-    line = attempt_line(message, recipient, attempt, status, attempt.error)
+    status, result = logline.outcome(reply, ended)
+    line = logline.attempt(message, recipient, attempt, status, attempt.error)
     at, peer = attempt.started_at + attempt.took_s, message.peer
     return Event(at, result, line, message.id, message.sender, (recipient.address,), peer.ip, peer.user)
 
