@@ -1,5 +1,8 @@
 # ruff: noqa: S608  (the statements are put together from constants of ours)
-"""The life of a message in the database: accept, lease, renew, settle. Runs in the writer's thread, many at a time."""
+"""The life of a message in the database: accept, lease, renew, settle. Runs in the writer's thread, many at a time.
+
+What is due it asks of mtad.queue.due.
+"""
 
 import json
 import sqlite3
@@ -12,99 +15,14 @@ from mtad.mail import ident
 from mtad.mail.envelope import Clock, Job, Message, NewMessage, Recipient, State
 from mtad.queue import bulk, damage, holdrules, keys, people, rows
 from mtad.queue.audit import HoldRule
+from mtad.queue.due import Due, Lease, LeaseOld
 from mtad.queue.holdrules import HoldRules
-from mtad.queue.rows import MESSAGE, RECIPIENT, Row
+from mtad.queue.rows import MESSAGE, Row
 from mtad.queue.store import Merge, Settlement, Unsound
 from mtad.queue.store import Row as Found
 
 _RECENT_MAX = 10_000
 _ENDED = (State.DONE, State.FAILED)
-
-# The search for due recipients looks at this many first; when domains that are to be skipped stand in front of all
-# others it goes on from domain to domain, which costs about as much for one domain as for so many recipients.
-_WINDOW = 1000
-_RECIPIENTS_PER_DOMAIN = 12
-
-_UNLEASED = "NOT EXISTS (SELECT 1 FROM temp.lease l WHERE l.message = r.message AND l.n = r.n AND l.until > :now)"
-_AT_LEVEL = "state = 0 AND priority = :level AND next_at <= :now"
-_OPEN_READY = "INDEXED BY recipient_open WHERE state IN (0, 2, 5) AND state = 0"
-_UNSKIPPED = "domain NOT IN (SELECT value FROM json_each(:skip))"
-
-# One seek for each priority that some waiting recipient has, the highest first; nearly always there is one.
-_LEVELS = """
-WITH RECURSIVE step (level) AS (
-    SELECT max(priority) FROM recipient INDEXED BY recipient_due WHERE state = 0
-    UNION ALL
-    SELECT (SELECT max(priority) FROM recipient INDEXED BY recipient_due WHERE state = 0 AND priority < step.level)
-    FROM step WHERE step.level IS NOT NULL
-)
-SELECT level FROM step WHERE level IS NOT NULL
-"""
-
-_TAKE = f"""
-SELECT r.message, {RECIPIENT} FROM recipient r INDEXED BY recipient_due
-WHERE {_AT_LEVEL} AND {_UNLEASED} ORDER BY r.next_at LIMIT :limit
-"""
-
-_TAKE_UNSKIPPED = f"""
-SELECT r.message, {RECIPIENT} FROM (
-    SELECT message, n, domain FROM recipient INDEXED BY recipient_due
-    WHERE {_AT_LEVEL} ORDER BY next_at LIMIT :window
-) d CROSS JOIN recipient r ON r.message = d.message AND r.n = d.n
-WHERE d.{_UNSKIPPED} AND {_UNLEASED.replace("r.", "d.")} LIMIT :limit
-"""
-# No ORDER BY there: the loop runs in the order of `d`, and a sort would read all of the window before the first row.
-
-_BEYOND = f"""
-SELECT 1 FROM recipient INDEXED BY recipient_due WHERE {_AT_LEVEL}
-ORDER BY next_at LIMIT 1 OFFSET :window
-"""
-
-# One seek a domain, however many recipients it has. The first row tells how many domains there are.
-_DOMAINS = f"""
-WITH RECURSIVE step (domain) AS MATERIALIZED (
-    SELECT min(domain) FROM recipient {_OPEN_READY}
-    UNION ALL
-    SELECT (SELECT min(domain) FROM recipient {_OPEN_READY} AND domain > step.domain)
-    FROM step WHERE step.domain IS NOT NULL
-),
-head (domain, due) AS MATERIALIZED (
-    SELECT domain, (SELECT min(next_at) FROM recipient {_OPEN_READY} AND domain = step.domain)
-    FROM step WHERE domain IS NOT NULL AND {_UNSKIPPED}
-)
-SELECT NULL, count(*) FROM step
-UNION ALL SELECT * FROM (SELECT domain, due FROM head WHERE due <= :now ORDER BY due)
-"""
-
-_TAKE_DOMAIN = f"""
-SELECT r.message, {RECIPIENT} FROM recipient r INDEXED BY recipient_open
-WHERE r.state IN (0, 2, 5) AND r.domain = :domain AND {_AT_LEVEL} AND {_UNLEASED}
-ORDER BY r.next_at LIMIT :limit
-"""
-
-# Domain by domain, from the index alone until a message is old enough.
-_TAKE_OLD = f"""
-SELECT r.message, {RECIPIENT} FROM json_each(:domains) d CROSS JOIN recipient r INDEXED BY recipient_open
-ON r.state IN (0, 2, 5) AND r.state = 0 AND r.domain = d.value AND r.next_at <= :now AND r.message < :before
-WHERE {_UNLEASED} LIMIT :limit
-"""
-
-# For operators and for whoever waits: the index of what is due has a part for each priority.
-NEXT_DUE = f"""
-SELECT min(at) FROM (
-    SELECT (
-        SELECT r.next_at FROM recipient r INDEXED BY recipient_due WHERE r.state = 0 AND r.priority = p.level AND
-            NOT EXISTS (SELECT 1 FROM temp.lease l WHERE l.message = r.message AND l.n = r.n AND l.until > :now)
-        ORDER BY r.next_at LIMIT 1
-    ) AS at FROM ({_LEVELS}) p
-    UNION ALL SELECT min(until) FROM temp.lease WHERE until > :now
-)
-"""
-COUNT_DUE = f"""
-SELECT coalesce(sum((
-    SELECT count(*) FROM recipient INDEXED BY recipient_due WHERE state = 0 AND priority = p.level AND next_at <= ?
-)), 0) FROM ({_LEVELS}) p
-"""
 
 _MESSAGES = f"SELECT {MESSAGE} FROM message m WHERE m.id IN ({{keys}})"
 
@@ -142,23 +60,6 @@ _STILL_OPEN = "SELECT DISTINCT message FROM recipient WHERE +state IN (0, 2, 5) 
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
-    now: float
-    until: float
-    limit: int
-    skip: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseOld:
-    now: float
-    until: float
-    limit: int
-    domains: frozenset[str]
-    accepted_before: float
-
-
-@dataclass(frozen=True, slots=True)
 class Settled:
     """`done` is False when the lease was lost, or when recipients that were to fail go `elsewhere` by now. `closed`:
     nothing of the message is open any more; `file`: and its body is a file that may go now."""
@@ -175,7 +76,7 @@ class Cycle:
         self._clock = clock
         self.last_lease = 0  # the number of the newest
         self._rules = rules
-        self._domains = 0  # how many the last search from domain to domain met
+        self._due = Due(connection)
         self._recent: OrderedDict[int, Message] = OrderedDict()  # what most leases ask for, so that it is not read back
 
     def accept(self, new: Sequence[NewMessage]) -> Sequence[str]:
@@ -232,16 +133,10 @@ class Cycle:
         return jobs
 
     def lease(self, want: Lease) -> Sequence[Job]:
-        return self._sound(lambda: self._due(want), want.until)
+        return self._sound(lambda: self._due.first(want), want.until)
 
     def lease_old(self, want: LeaseOld) -> Sequence[Job]:
-        given = {
-            "domains": json.dumps(sorted(want.domains)),
-            "now": want.now,
-            "before": ident.first_at(want.accepted_before),
-            "limit": want.limit,
-        }
-        return self._sound(lambda: self._connection.execute(_TAKE_OLD, given).fetchall(), want.until)
+        return self._sound(lambda: self._due.old(want), want.until)
 
     def _sound(self, due: Callable[[], list[Row]], until: float) -> Sequence[Job]:
         """Unsound when one of the rows cannot be used: none is leased then."""
@@ -269,34 +164,6 @@ class Cycle:
             leases += [(number, recipient.n, until, lease, 0) for recipient in recipients]
         bulk.insert(self._connection, "temp.lease", leases, replace=True)  # over expired ones
         return jobs
-
-    def _due(self, want: Lease) -> list[Row]:
-        """message and the columns of RECIPIENT, by priority."""
-        found: list[Row] = []
-        for (level,) in self._connection.execute(_LEVELS).fetchall():
-            found += self._due_at(level, want, want.limit - len(found))
-            if len(found) == want.limit:
-                break
-        return found
-
-    def _due_at(self, level: int, want: Lease, limit: int) -> list[Row]:
-        if not want.skip:
-            given: dict[str, object] = {"now": want.now, "level": level, "limit": limit}
-            return self._connection.execute(_TAKE, given).fetchall()
-        window = limit + max(_WINDOW, _RECIPIENTS_PER_DOMAIN * self._domains)
-        skip = json.dumps(sorted(want.skip))
-        given = {"now": want.now, "level": level, "skip": skip, "window": window, "limit": limit}
-        found = self._connection.execute(_TAKE_UNSKIPPED, given).fetchall()
-        if len(found) == limit or self._connection.execute(_BEYOND, given).fetchone() is None:
-            return found
-        (_, self._domains), *domains = self._connection.execute(_DOMAINS, given).fetchall()
-        found.clear()
-        for domain, _ in domains:
-            given.update(domain=domain, limit=limit - len(found))
-            found += self._connection.execute(_TAKE_DOMAIN, given).fetchall()
-            if len(found) == limit:
-                break
-        return found
 
     def _messages(self, numbers: set[int]) -> dict[int, Message]:
         messages = {number: self._recent[number] for number in numbers if number in self._recent}

@@ -8,7 +8,8 @@ from mtad.mail import ident
 from mtad.mail.envelope import Attempt, Message, State
 from mtad.queue import bulk, effects, groups, keys, rows, selector, trail
 from mtad.queue.audit import Changed, Entry
-from mtad.queue.cycle import COUNT_DUE, NEXT_DUE, finish
+from mtad.queue.cycle import finish
+from mtad.queue.due import COUNT_DUE, NEXT_DUE
 from mtad.queue.rows import MESSAGE, MESSAGE_WIDTH, RECIPIENT
 from mtad.queue.store import Bundle, BundleBy, Change, Group, GroupBy, Preview, Row, Selector, SortBy, Stats
 

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from mtad import faults
 from mtad.mail.envelope import Content, Job, NewMessage
 from mtad.queue.bodies import Bodies, size_of
-from mtad.queue.cycle import Cycle, Lease, LeaseOld
+from mtad.queue.cycle import Cycle
 from mtad.queue.damage import Damage, Lost
+from mtad.queue.due import Lease, LeaseOld
 from mtad.queue.operate import Operate
 from mtad.queue.store import Damaged, Redirected, Settlement, StoreError, Unsound
 from mtad.queue.writer import Phase, R, Work, Writer, one_by_one
