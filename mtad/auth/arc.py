@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from mtad.dkim.canonical import RelaxedBody, relaxed_field
+from mtad.dkim.taglist import tag_list
 from mtad.dkim.verify import Lookup, public_key
 from mtad.mail import headers
 from mtad.mail.text import clean
@@ -23,7 +24,6 @@ SETS_MAX = 50  # RFC 8617 4.2.1
 FIELDS_MAX = 500
 FIELD_MAX_BYTES = 16 * 1024
 _AAR, _AMS, _AS = b"arc-authentication-results", b"arc-message-signature", b"arc-seal"
-_TAG = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _INSTANCE = re.compile(r"[1-9][0-9]?")
 _FIRST = re.compile(r"\s*i\s*=\s*([0-9]+)\s*;")
 _SIGNATURE = re.compile(rb"([;:\s]b[ \t\r\n]*=)[^;]*")
@@ -120,17 +120,10 @@ def _tags(raw: bytes) -> dict[str, str]:
         text = raw.partition(b":")[2].decode("ascii")
     except UnicodeDecodeError:
         raise _Broken("an ARC field is not ASCII") from None
-    tags: dict[str, str] = {}
-    parts = text.split(";")
-    if not parts[-1].strip():
-        parts.pop()
-    for part in parts:
-        name, equals, value = part.partition("=")
-        name = name.strip()
-        if not equals or not _TAG.fullmatch(name) or name in tags:
-            raise _Broken("a malformed ARC field")
-        tags[name] = value.strip()
-    return tags
+    found = tag_list(text)
+    if found is None:
+        raise _Broken("a malformed ARC field")
+    return found
 
 
 def _judge_seal(number: int, tags: Mapping[str, str]) -> None:

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 from mtad.dkim.canonical import RelaxedBody
+from mtad.dkim.taglist import tag_list
 from mtad.mail import headers
 from mtad.mail.text import clean
 
@@ -32,7 +33,6 @@ RECORDS_MAX = 10
 RSA_BITS = range(1024, 4097)  # RFC 8301 3.2; above, a sender chooses how long we calculate
 RSA_EXPONENT_MAX = 1 << 33
 
-_TAG = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?)*")
 _WSP = re.compile(r"[ \t\r\n]+")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
@@ -269,18 +269,10 @@ def _public_key(kind: str, octets: bytes) -> rsa.RSAPublicKey | ed25519.Ed25519P
 
 
 def _tags(text: str) -> dict[str, str]:
-    """The tag list of RFC 6376 3.2, blanks around values gone, those within kept. Doubles are an error."""
-    tags: dict[str, str] = {}
-    parts = text.split(";")
-    if not parts[-1].strip():
-        parts.pop()
-    for part in parts:
-        name, equals, value = part.partition("=")
-        name = name.strip()
-        if not equals or not _TAG.fullmatch(name) or name in tags:
-            raise _Verdict("permerror", "malformed tag list")
-        tags[name] = value.strip()
-    return tags
+    found = tag_list(text)
+    if found is None:
+        raise _Verdict("permerror", "malformed tag list")
+    return found
 
 
 def _words(value: str) -> set[str]:

@@ -3,16 +3,15 @@
 import asyncio
 import base64
 import binascii
-import re
 from typing import Literal
 
 from mtad.dkim.rotation import Stage
+from mtad.dkim.taglist import tag_list
 from mtad.publish.area import Area, Checked, txt
 from mtad.publish.host import Key
 
 RSA_BITS_GOOD = 2048
 Fault = Literal["revoked", "syntax", "mismatch", "weak", "testing", "restricted"]
-_TAG = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
 async def check(checked: Checked) -> Area:
@@ -102,17 +101,8 @@ def judge(text: str, record: str) -> list[tuple[Fault, str]]:
 
 def tags(text: str) -> dict[str, str] | None:
     """The tags of a key record, blanks within values left out; None when it is no list of tags."""
-    found: dict[str, str] = {}
-    parts = text.split(";")
-    if not parts[-1].strip():
-        parts.pop()
-    for part in parts:
-        name, equals, value = part.partition("=")
-        name = name.strip()
-        if not equals or not _TAG.fullmatch(name) or name in found:
-            return None
-        found[name] = "".join(value.split())
-    return found
+    found = tag_list(text)
+    return None if found is None else {name: "".join(value.split()) for name, value in found.items()}
 
 
 def _bits(octets: bytes) -> int:
