@@ -111,6 +111,15 @@ class Target:
     user: str = ""  # AUTH to a smarthost; the password comes from `password_file`
     text: str = ""  # reject:
 
+    def written(self) -> str:
+        """As it stands in a file: mtad.config.parse.target reads it."""
+        if self.scheme in {"reject", "discard", "mx", "pipe"}:
+            return f"{self.scheme}:{self.text}"
+        if self.path:
+            return f"{self.scheme}://{self.path}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{f'{self.user}@' if self.user else ''}{host}:{self.port}"
+
 
 @dataclass(frozen=True, slots=True)
 class RouteRule:

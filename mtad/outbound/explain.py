@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, assert_never
 
 from mtad.accounts.directory import ALWAYS, Directory, Elsewhere, Forward, Mailbox, Step, Unknown
-from mtad.config import Config, RouteRule, Target
+from mtad.config import Config, RouteRule
 from mtad.dns.resolver import MxAnswer, NoData
 from mtad.mail import address as addresses
 from mtad.mail.reply import Refused, Reply
@@ -211,8 +211,8 @@ def _route(config: Config, trace: Trace, domain: str) -> tuple[str, str]:
         return by, "no [[delivery.route]] matches"
     number = next((n for n, one in enumerate(config.delivery.routes, 1) if one is rule), 0)
     if not number:
-        return words(rule.to, rule), "local.deliver; no [[delivery.route]] matches"
-    return words(rule.to, rule), f"[[delivery.route]] {number}: {_conditions(rule)}"
+        return _written(rule), "local.deliver; no [[delivery.route]] matches"
+    return _written(rule), f"[[delivery.route]] {number}: {_conditions(rule)}"
 
 
 def _conditions(rule: RouteRule) -> str:
@@ -224,16 +224,9 @@ def _conditions(rule: RouteRule) -> str:
     return "; ".join(said)
 
 
-def words(to: Target, rule: RouteRule | None = None) -> str:
-    """A target as it is written."""
-    if to.scheme == "pipe" and rule is not None:
-        return f"pipe: {' '.join(rule.command)}"
-    if to.scheme in {"reject", "discard", "mx", "pipe"}:
-        return f"{to.scheme}:{to.text}"
-    if to.path:
-        return f"{to.scheme}://{to.path}"
-    host = f"[{to.host}]" if ":" in to.host else to.host
-    return f"{to.scheme}://{f'{to.user}@' if to.user else ''}{host}:{to.port}"
+def _written(rule: RouteRule) -> str:
+    """The target of a rule; of a program, what is run."""
+    return f"pipe: {' '.join(rule.command)}" if rule.to.scheme == "pipe" else rule.to.written()
 
 
 def _servers(trace: Trace) -> tuple[Server, ...]:

@@ -14,7 +14,7 @@ from mtad.config import Access as AccessSettings
 from mtad.config import Address, RouteRule, Target
 from mtad.control import wire
 from mtad.control.admin import Caller, Failed, Lines
-from mtad.control.handlers.daemon import settings, target, toml
+from mtad.control.handlers.daemon import settings, toml
 from mtad.control.operation import Access, check
 from mtad.control.operations import BY_NAME
 from mtad.control.run import perform
@@ -422,7 +422,7 @@ async def test_settings_as_they_are_written(operator: Operator) -> None:
 def test_targets_as_they_are_written(to: Target, written: str) -> None:
     from mtad.config.parse import target as parse
 
-    assert target(to) == written
+    assert to.written() == written
     assert parse(written) == to
 
 

@@ -118,20 +118,10 @@ def toml(value: object, kind: str) -> str:
         case Address(host, port):
             return f'"[{host}]:{port}"' if ":" in host else f'"{host}:{port}"'
         case Target():
-            return f'"{target(value)}"'
+            return f'"{value.written()}"'
         case _:
             escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
             return f'"{escaped}"'
-
-
-def target(to: Target) -> str:
-    """A route's target as it is written."""
-    if to.scheme in {"reject", "discard", "mx", "pipe"}:
-        return f"{to.scheme}:{to.text}"
-    if to.path:
-        return f"{to.scheme}://{to.path}"
-    host = f"[{to.host}]" if ":" in to.host else to.host
-    return f"{to.scheme}://{f'{to.user}@' if to.user else ''}{host}:{to.port}"
 
 
 def _duration(seconds: float) -> str:

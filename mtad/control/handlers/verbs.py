@@ -7,7 +7,6 @@ from itertools import groupby
 from mtad.config import parse
 from mtad.control.admin import Admin, Args, Failed, Handler, Row
 from mtad.control.handlers import rows
-from mtad.control.handlers.daemon import target
 from mtad.control.handlers.queue import selector
 from mtad.mail import address as addresses
 from mtad.mail.classify import STAGE_OPERATOR
@@ -149,7 +148,7 @@ def _way(given: str) -> str:
         raise Failed("Usage", f"route: {error}") from None
     if to.scheme not in _WAYS:
         raise Failed("Usage", f"route: mail is redirected to {', '.join(f'{way}://' for way in _WAYS)}")
-    return target(to)
+    return to.written()
 
 
 def _address(admin: Admin, given: str) -> str:
