@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 from mtad.accounts.directory import Directory
 from mtad.auth import spf
 from mtad.config import Config
+from mtad.dns.questions import Questions
 from mtad.dns.resolver import NoData, Resolver
 from mtad.events import Events
 from mtad.mail.dsn import Action
@@ -150,23 +151,8 @@ class Reporter:
         return False
 
 
-class _Dns:
-    """The questions of SPF, asked with the resolver that finds the way."""
-
-    def __init__(self, resolver: Resolver) -> None:
-        self._resolver = resolver
-
-    async def txt(self, name: str) -> Sequence[bytes]:
-        return await self._resolver.txt(name)
-
-    async def mx_names(self, name: str) -> Sequence[str]:
-        return [host for _, host in (await self._resolver.mx(name)).hosts]
-
-    async def addresses_of(self, name: str, version: int) -> Sequence[str]:
-        found = [one for one in await self._resolver.addresses(name) if (":" in one) == (version == 6)]
-        if not found:
-            raise NoData
-        return found
+class _Dns(Questions):
+    """The questions of SPF, but for one."""
 
     async def names_of(self, ip: str) -> Sequence[str]:
         raise NoData  # the ptr mechanism is not to be used (RFC 7208 5.5); without it no mail gets a report less
