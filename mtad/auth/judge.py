@@ -53,7 +53,7 @@ async def judge(dns: Dns, message: bytes, ip: str, helo: str, mail_from: str, no
     else:
         result = spf.Result("none", "the address of the client is not known")
     domain = (mail_from.rpartition("@")[2] or helo).lower()
-    author, problem = _author(message)
+    author, problem = author_of(message)
     if problem:
         verdict = dmarc.Result("permerror", author, reason=problem)
     else:
@@ -82,7 +82,7 @@ def field(judgement: Judgement, receiver: str) -> str:
     return "Authentication-Results: " + ";\r\n\t".join([receiver, *parts])
 
 
-def _author(message: bytes) -> tuple[str, str]:
+def author_of(message: bytes) -> tuple[str, str]:
     """(the domain of From as A-labels, why there is none). Several authors are none (RFC 9989 5.7.1)."""
     head, _ = headers.split(message)
     count = headers.count(head, b"from")

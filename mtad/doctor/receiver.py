@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mtad.auth import dmarc, spf
+from mtad.auth.judge import author_of
 from mtad.config import Config
 from mtad.dkim.verify import Result, verify
 from mtad.dns.resolver import DnsTemporary, NoData, NoSuchName, Resolver
 from mtad.mail import address as addresses
-from mtad.mail import headers
 from mtad.mail.text import clean
 from mtad.publish.check import authorities
 from mtad.publish.host import gather
@@ -48,8 +48,7 @@ def predict(config: Config, octets: bytes, sender: str, clock: Callable[[], floa
 def _predicted(
     runner: asyncio.Runner, config: Config, octets: bytes, sender: str, clock: Callable[[], float]
 ) -> Prediction:
-    head, _ = headers.split(octets)
-    author = author_of(head)
+    author, _ = author_of(octets)
     domain = author or addresses.domain_of(sender) if author or sender else config.hostname
     resolver = Resolver(config.dns, clock)
     view = View(resolver, domain, authorities(config, domain))
@@ -78,15 +77,6 @@ def _predicted(
     result = runner.run(judged(by_spf, by_dkim)) if author else None
     runner.run(view.close())
     return Prediction(spf_found, signatures, result)
-
-
-def author_of(head: bytes) -> str:
-    """The domain of the one author, "" where there is none."""
-    found = headers.first_addresses(head, b"from")
-    try:
-        return addresses.domain_of(found[0]).lower() if found else ""
-    except addresses.AddressError:
-        return ""
 
 
 def words(found: Prediction) -> list[tuple[str, str, str]]:
