@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 GAP = 2  # between columns
 # Columns that may be cut. Before one gets shorter than this, others are left out.
-CUT = {"FROM": 16, "TO": 16, "REASON": 24, "SELECTOR": 16, "MAIL": 24, "GROUP": 24}
+CUT = {"FROM": 16, "TO": 16, "REASON": 24, "SELECTOR": 16, "MAIL": 24, "GROUP": 24, "SITE": 16, "BREAKER": 24}
 # What an operator misses least comes first; --json, a pipe and `queue show` have all of it.
-LEFT_OUT = ("SIZE", "TRIES", "FROM", "NEXT", "AGE")
+LEFT_OUT = ("RATE", "WARM-UP", "MAX", "SIZE", "TRIES", "FROM", "NEXT", "AGE", "CHANGED")
 
 
 def fit(titles: Sequence[str], widths: Sequence[int], width: int) -> list[tuple[int, int]]:

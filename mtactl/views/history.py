@@ -71,7 +71,7 @@ def _incident(row: Row, now: float) -> Iterator[str]:
     facts = [
         ("about", who),
         ("since", f"{moment(row['since'])} ({age(now - row['since'])})"),
-        ("account", f"disabled: {row['disabled']}" if row["disabled"] else ""),
+        ("account", _account(row)),
         ("accepted", f"{sent} at {row['domains']} domains" if row["messages"] else "nothing"),
         ("first, last", f"{_second(row['first'])}, {_second(row['last'])}" if row["first"] else ""),
         ("left", f"{row['delivered']} recipients got it, {row['failed']} failed" if row["messages"] else ""),
@@ -93,6 +93,12 @@ def _incident(row: Row, now: float) -> Iterator[str]:
             yield ""
             yield f"{title}:"
             yield from (f"  {clean(line, TEXT_MAX)}" for line in lines)
+
+
+def _account(row: Row) -> str:
+    if row["user"] and not row.get("known", True):
+        return "there is none of this name"
+    return f"disabled: {row['disabled']}" if row["disabled"] else ""
 
 
 def _counts(counted: Iterable[Row], name: str) -> str:

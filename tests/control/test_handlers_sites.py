@@ -93,10 +93,20 @@ async def test_what_was_put_off_for_a_suspended_site_is_due_when_it_is_not_any_m
 
 
 async def test_the_queue_shows_why_mail_waits_that_was_not_even_tried(operator: Operator) -> None:
+    operator.bench.sites.of("y.test")  # it is its own site until more is known
     await operator.bench.accept("b@y.test", "c@z.test")
     operator.bench.sites.learn("y.test", "mx.y.test", ())
     await operator.call("suspend.add", site="mx.y.test", reason="they move")
     [row] = await operator.call("queue.list")
+    assert [one["delay_reason"] for one in row["recipients"]] == [
+        "451 4.3.2 Mail to this site is suspended: they move", "",
+    ]  # fmt: skip
+    [row] = await operator.call("queue.show", ids=[row["queue_id"]])
+    assert [(one["waiting"], one["next_step"].split(" ")[1]) for one in row["recipients"]] == [
+        ("Mail to this site is suspended: they move (by uid=0)", "suspend"),
+        ("due: it is tried in a moment", "trace"),
+    ]  # fmt: skip
+    [row] = await operator.call("queue.mailq")
     assert [one["delay_reason"] for one in row["recipients"]] == [
         "451 4.3.2 Mail to this site is suspended: they move", "",
     ]  # fmt: skip

@@ -88,7 +88,10 @@ async def incident_report(admin: Admin, args: Args) -> AsyncGenerator[Row, None]
             {"label": one.label, "used": int(one.used_at) or None} for one in (profile.app_passwords if profile else ())
         ],
         "certificates": list(profile.certificates if profile else ()),
-        "next": _next(user, ip, total, frozen=bool(account and account.disabled), known=account is not None),
+        "known": account is not None,
+        "next": _next(user, ip, total, frozen=bool(account and account.disabled), known=account is not None)
+        if account or total.messages or signed_in or refused
+        else [],
     }
 
 

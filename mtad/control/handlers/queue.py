@@ -240,7 +240,7 @@ async def _beginning(admin: Admin, message_id: str) -> tuple[str, int]:
 def _around(admin: Admin, one: queue.Row, now: float) -> Around:
     """How the site of a recipient is served now, and how busy we are."""
     sites, domain = admin.sites, one.recipient.domain
-    site = sites.find(domain)
+    site = sites.of(domain) if sites.known(domain) else sites.find(domain)
     closed = sites.closed(site or Site(domain), domain, one.message.peer.user, now)
     workers, offline = admin.config.delivery.workers, admin.offline
     if site is None or site.local:

@@ -120,6 +120,7 @@ OPERATIONS: tuple[Operation, ...] = (
             ("sign_ins_failed", "int"),
             ("app_passwords", "[]object"),
             ("certificates", "[]string"),
+            ("known", "bool"),
             ("next", "[]string"),
         ),
         Access.OPERATOR,
