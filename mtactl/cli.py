@@ -145,8 +145,8 @@ def _command(word: str) -> click.Command:
         groups[word] = {
             "create": ("Write a backup, while the daemon works", _local("create", "backups")),
             "verify": ("Read a backup to its end, and say whether it is good", _local("verify", "backups")),
-            "list": ("List the backups of a directory", _local("list_", "backups")),
-            "prune": ("Remove old backups", _local("prune", "backups")),
+            "list": ("List the backups of a directory", _local("list_", "backupfolder")),
+            "prune": ("Remove old backups", _local("prune", "backupfolder")),
             "restore": ("Make a backup the data of a server again", _local("restore", "backups")),
             **groups[word],
         }
