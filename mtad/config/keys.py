@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mtad.config import parse
+from mtad.config import names, parse, routing
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,28 +63,28 @@ SECTIONS: dict[str, str] = {
 REPEATED = ("delivery.route", "delivery.tls", "delivery.site", "tls.certificate", "dkim.sign")
 
 # Those of them whose tables have names instead of numbers: [delivery.site."gmail.com"]; how a name is read, an example.
-KEYED: dict[str, tuple[Callable[[Any], str], str]] = {"delivery.site": (parse.domain, "gmail.com")}
+KEYED: dict[str, tuple[Callable[[Any], str], str]] = {"delivery.site": (names.domain, "gmail.com")}
 
 _RETRY = '["5m", "15m", "30m", "1h", "2h", "4h"]'
 
 KEYS: tuple[Key, ...] = (
     Key("hostname", "domain", "(required)", "This host's name in greetings and trace fields; its address should resolve"
-        " back to it.", parse.domain, "hostname", "MTA_HOSTNAME"),
+        " back to it.", names.domain, "hostname", "MTA_HOSTNAME"),
     Key("domains", "list of domains", "(required)", "Mail for these is ours. The first one completes bare user names.",
-        parse.several(parse.domain, required=True), "domains", "MTA_DOMAIN"),
+        parse.several(names.domain, required=True), "domains", "MTA_DOMAIN"),
     Key("listen.smtp", "list of addresses", "(by role)", "From other servers: only mail for `domains`, or from"
-        " trusted networks.", parse.several(parse.listener), "smtp"),
+        " trusted networks.", parse.several(names.listener), "smtp"),
     Key("listen.submission", "list of addresses", "(by role)", "From users: STARTTLS, then sign-in. Needs a"
-        " certificate.", parse.several(parse.listener), "submission"),
+        " certificate.", parse.several(names.listener), "submission"),
     Key("listen.submissions", "list of addresses", "(by role)", "The same over implicit TLS. Needs a certificate.",
-        parse.several(parse.listener), "submissions"),
+        parse.several(names.listener), "submissions"),
     Key("listen.http", "address", '""', "Metrics, health and queue statistics, for reading only. Empty is off.",
-        parse.optional_listener, "http"),
+        names.optional_listener, "http"),
     Key("listen.proxy_from", "list of networks", "[]", "Load balancers whose connections begin with the PROXY protocol,"
-        " version 1 or 2, which names the client. From all others it is an error.", parse.several(parse.network),
+        " version 1 or 2, which names the client. From all others it is an error.", parse.several(names.network),
         "proxy_from"),
     Key("access.trusted_networks", "list of networks", '["127.0.0.0/8", "::1"]', "Clients that may send to anyone"
-        " without signing in.", parse.several(parse.network), "trusted_networks"),
+        " without signing in.", parse.several(names.network), "trusted_networks"),
     Key("access.admin_group", "text", '"mtad-admin"', "Members of this system group operate the daemon with mtactl.",
         parse.text, "admin_group"),
     Key("access.admin_token", "secret", '""', "Bearer token for the HTTP listener, at least 16 characters.",
@@ -100,24 +100,24 @@ KEYS: tuple[Key, ...] = (
         " are those in the certificate.", parse.text, "cert", base="file"),
     Key("tls.certificate.key", "path", "(required)", "PEM file with its private key.", parse.text, "key", base="file"),
     Key("dns.servers", "list of addresses", "[]", "Name servers to ask; empty means the system's.",
-        parse.several(parse.dns_server), "servers"),
+        parse.several(names.dns_server), "servers"),
     Key("dns.timeout", "duration", '"5s"', "How long one lookup may take.", parse.positive_duration, "timeout_s"),
     Key("dns.trust_ad", "choice", '"loopback"', "Whose word counts that an answer was validated with DNSSEC, which DANE"
         " needs: loopback (a resolver on this machine), yes (any of the servers), or no.",
         parse.one_of("loopback", "yes", "no"), "trust_ad"),
     Key("dns.authorities", "list of addresses", "[]", "Authoritative servers of our domains; empty means those of the"
-        " NS records. For a network whose inside has servers of its own.", parse.several(parse.dns_server),
+        " NS records. For a network whose inside has servers of its own.", parse.several(names.dns_server),
         "authorities"),
     Key("dns.addresses", "list of IP addresses", "[]", "Public addresses of this host, for `mtactl dns records` and"
         " `dns check`; empty means those of the interface that leads out. Behind NAT they have to be named.",
-        parse.several(parse.ip), "addresses"),
+        parse.several(names.ip), "addresses"),
     Key("dns.lists", "list of domains", '["zen.spamhaus.org", "bl.spamcop.net"]', "Lists of bad"
-        " addresses that `mtactl dns check` asks about ours; empty asks none.", parse.several(parse.domain), "lists"),
+        " addresses that `mtactl dns check` asks about ours; empty asks none.", parse.several(names.domain), "lists"),
     Key("dns.update.server", "address", '""', "The server to send changes to; empty means that DNS is changed by hand.",
-        parse.optional_dns_server, "server"),
+        names.optional_dns_server, "server"),
     Key("dns.update.zones", "list of domains", "[]", "Zones that may be changed there; empty means `domains`.",
-        parse.several(parse.domain), "zones"),
-    Key("dns.update.key", "domain", '""', "Name of the TSIG key.", parse.optional_domain, "key"),
+        parse.several(names.domain), "zones"),
+    Key("dns.update.key", "domain", '""', "Name of the TSIG key.", names.optional_domain, "key"),
     Key("dns.update.algorithm", "choice", '"hmac-sha256"', "Of that key: hmac-sha256, hmac-sha384 or hmac-sha512.",
         parse.one_of("hmac-sha256", "hmac-sha384", "hmac-sha512"), "algorithm"),
     Key("dns.update.secret_file", "path", '""', "File with its secret in base64, readable by the service only.",
@@ -142,7 +142,7 @@ KEYS: tuple[Key, ...] = (
         "delay_warning_s"),
     Key("delivery.source", "list of IP addresses", "[]", "Addresses of this host to connect from, at most one of IPv4"
         " and one of IPv6; with only one, the other kind is not used. Empty leaves it to the system.",
-        parse.several(parse.ip), "source"),
+        parse.several(names.ip), "source"),
     Key("delivery.prefer", "choice", '"ipv4"', "Which addresses of a host are tried first: ipv4 or ipv6; the others"
         " join after a quarter of a second. ipv4-only and ipv6-only use no others.",
         parse.one_of("ipv4", "ipv6", "ipv4-only", "ipv6-only"), "prefer"),
@@ -161,27 +161,27 @@ KEYS: tuple[Key, ...] = (
     Key("delivery.suppress_for", "duration", '"30d"', "How long it lasts, and how long a failed mail counts.",
         parse.positive_duration, "suppress_s"),
     Key("delivery.route.match", "domain pattern", "(required)", 'The recipient\'s domain; * and ? stand for anything,'
-        ' "*" alone is every domain but our own.', parse.domain_glob, "match"),
+        ' "*" alone is every domain but our own.', names.domain_glob, "match"),
     Key("delivery.route.from", "list of patterns", "[]", 'Only mail of these senders: an address, "@domain", a pattern'
-        ' with * and ?, or "<>" for reports. Empty is any.', parse.several(parse.sender_glob), "senders"),
+        ' with * and ?, or "<>" for reports. Empty is any.', parse.several(names.sender_glob), "senders"),
     Key("delivery.route.user", "list of patterns", "[]", "Only mail of these users, who signed in: a name, or a pattern"
-        " with * and ?. Empty is any.", parse.several(parse.user_glob), "users"),
+        " with * and ?. Empty is any.", parse.several(names.user_glob), "users"),
     Key("delivery.route.to", "target", "(required)", "smtp:// smtps:// lmtp:// lmtp:///path.sock maildir:///path/%u"
         " pipe: mx: reject: discard:; a user for sign-in goes before the host, as smtp://user@host:587. mx: is the way"
-        " by DNS, for a route that only sets source or tls.", parse.target, "to"),
+        " by DNS, for a route that only sets source or tls.", routing.target, "to"),
     Key("delivery.route.password_file", "path", '""', "File that holds the password of that user, readable by the"
         " service only.", parse.text, "password_file", base="file"),
     Key("delivery.route.tls", "choice", '("verify" with a user, else "may")', "may: use TLS where offered; encrypt:"
         " insist; verify: insist, and check the certificate's name.", parse.one_of("may", "encrypt", "verify"), "tls"),
     Key("delivery.tls.match", "domain pattern", "(required)", "The recipient's domain; * and ? stand for anything.",
-        parse.domain_glob, "match"),
+        names.domain_glob, "match"),
     Key("delivery.tls.mode", "choice", "(required)", "may: use TLS where offered; encrypt: insist; verify: insist, and"
         " check the certificate's name; pinned: insist on one of `pins`.",
         parse.one_of("may", "encrypt", "verify", "pinned"), "mode"),
     Key("delivery.tls.pins", "list of digests", "[]", "SHA-256 of the host's public key, in hexadecimal or base64.",
         parse.several(parse.pin), "pins"),
     Key("delivery.tls.mx", "list of domains", "[]", 'The only MX hosts that may be used, so that forged DNS answers'
-        ' lead nowhere; "*.example.org" stands for one label. Empty: any.', parse.several(parse.host_pattern), "mx"),
+        ' lead nowhere; "*.example.org" stands for one label. Empty: any.', parse.several(names.host_pattern), "mx"),
     Key("delivery.site.connections", "count", "(delivery.max_per_domain)", "Deliveries to it at the same time, at"
         " most.", parse.count, "connections"),
     Key("delivery.site.rate", "rate", '"0"', "Mails to it, evenly spread: \"100/1m\" is one each 0.6 seconds; 0 is any"
@@ -200,20 +200,20 @@ KEYS: tuple[Key, ...] = (
         parse.flag, "tls_reports"),
     Key("delivery.route.source", "list of IP addresses", "[]", "Addresses of this host to connect from, at most one of"
         " IPv4 and one of IPv6; with only one, the other kind is not used. Empty is delivery.source.",
-        parse.several(parse.ip), "source"),
+        parse.several(names.ip), "source"),
     Key("delivery.route.command", "list of words", "[]", 'For pipe: the program, by its whole path, and its arguments;'
-        " %u is the local part, %d the domain, %% a percent sign. No shell reads it.", parse.several(parse.word),
+        " %u is the local part, %d the domain, %% a percent sign. No shell reads it.", parse.several(routing.word),
         "command"),
     Key("delivery.route.run_as", "text", '""', "For pipe: the user, or user:group, of the program when the daemon runs"
         " as root.", parse.text, "run_as"),
     Key("delivery.route.quota", "size", "0", "For maildir: how much each mailbox may hold; 0 is any size.",
         parse.optional_size, "quota_bytes"),
     Key("local.deliver", "target", "(maildir:// data/mailboxes/%d/%u)", "Where mailboxes are: maildir:// with %d"
-        " and %u, or lmtp://.", parse.target, "deliver"),
+        " and %u, or lmtp://.", routing.target, "deliver"),
     Key("local.aliases", "list of paths", "(/etc/aliases)", "Alias files in the format of aliases(5). Under --root:"
         " aliases in that directory.", parse.several(parse.text), "aliases", base="file"),
     Key("local.catch_all", "address", '""', "Takes mail for unknown local parts; empty refuses it.",
-        parse.optional_address, "catch_all"),
+        names.optional_address, "catch_all"),
     Key("local.quota", "size", "0", "How much each mailbox of local.deliver may hold, as maildir; 0 is any size. Mail"
         " for a full one waits.", parse.optional_size, "quota_bytes"),
     Key("local.pipe_timeout", "duration", '"5m"', "How long the program of a pipe may take before it is killed.",
@@ -284,7 +284,7 @@ KEYS: tuple[Key, ...] = (
     Key("limits.user_new_recipients_per_day", "number", "200", "Recipients within 24 hours who never got mail of this"
         " user before; 0 is any number.", parse.number, "user_new_recipients_per_day"),
     Key("limits.exempt", "list of networks", "[]", "Clients that are never slowed down or blocked by the daemon itself,"
-        " as a webmail server that limits its users.", parse.several(parse.network), "exempt"),
+        " as a webmail server that limits its users.", parse.several(names.network), "exempt"),
     Key("keep.history", "duration", '"7d"', "Finished mail in `mtactl queue show` and `queue list --state done`.",
         parse.positive_duration, "history_s"),
     Key("keep.trash", "duration", '"3d"', "Purged mail can be restored.", parse.positive_duration, "trash_s"),
@@ -293,9 +293,9 @@ KEYS: tuple[Key, ...] = (
     Key("dkim.margin", "duration", '"2d"', "How long a key that was replaced stays published beyond delivery.expire.",
         parse.duration, "margin_s"),
     Key("dkim.sign.match", "domain pattern", "(required)", "The domain of the author's address; * and ? stand for"
-        " anything.", parse.domain_glob, "match"),
+        " anything.", names.domain_glob, "match"),
     Key("dkim.sign.by", "domain", "(required)", "The domain whose keys sign: d=; empty is no signature.",
-        parse.optional_domain, "by"),
+        names.optional_domain, "by"),
     Key("keep.audit", "duration", '"365d"', "What operators did, in `mtactl audit`.", parse.positive_duration,
         "audit_s"),
 )  # fmt: skip

@@ -112,7 +112,7 @@ class Target:
     text: str = ""  # reject:
 
     def written(self) -> str:
-        """As it stands in a file: mtad.config.parse.target reads it."""
+        """As it stands in a file: mtad.config.routing.target reads it."""
         if self.scheme in {"reject", "discard", "mx", "pipe"}:
             return f"{self.scheme}:{self.text}"
         if self.path:

@@ -10,7 +10,7 @@ from ipaddress import IPv6Address, ip_address
 from itertools import zip_longest
 
 from mtad.config import Config, RouteRule, Target
-from mtad.config.parse import target
+from mtad.config.routing import target
 from mtad.dns.resolver import MxAnswer, NoData, NoSuchName
 from mtad.mail.address import AddressError, fold, split
 from mtad.mail.reply import Reply

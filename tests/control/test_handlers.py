@@ -420,7 +420,7 @@ async def test_settings_as_they_are_written(operator: Operator) -> None:
     ],
 )
 def test_targets_as_they_are_written(to: Target, written: str) -> None:
-    from mtad.config.parse import target as parse
+    from mtad.config.routing import target as parse
 
     assert to.written() == written
     assert parse(written) == to

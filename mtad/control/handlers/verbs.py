@@ -4,7 +4,8 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from mtad.config import parse
+from mtad.config import routing
+from mtad.config.parse import BadValue
 from mtad.control.admin import Admin, Args, Failed, Handler, Row
 from mtad.control.handlers import rows
 from mtad.control.handlers.queue import selector
@@ -143,8 +144,8 @@ def _tell(admin: Admin, settlement: queue.Settlement, nobody: str) -> None:
 def _way(given: str) -> str:
     """The target of a redirected recipient, as it is stored."""
     try:
-        to = parse.target(given)
-    except parse.BadValue as error:
+        to = routing.target(given)
+    except BadValue as error:
         raise Failed("Usage", f"route: {error}") from None
     if to.scheme not in _WAYS:
         raise Failed("Usage", f"route: mail is redirected to {', '.join(f'{way}://' for way in _WAYS)}")
