@@ -94,6 +94,9 @@ class OperatorStore(Protocol):
     async def actions(self, message_id: str) -> Sequence[Action]:
         """What operators did to the recipients of a message, oldest first."""
 
+    async def newest_id(self) -> str:
+        """The greatest id in the queue, "" when it is empty."""
+
     async def claim(self, what: Selector, now: float, until: float, after: str, limit: int) -> Sequence[Job]:
         """Lease selected recipients that wait or are held and are not being delivered, at most `limit` of those after
         recipient id `after`; one job a message, in the order of ids."""

@@ -156,6 +156,17 @@ async def test_bounce_takes_as_long_as_it_needs(operator: Operator, monkeypatch:
     assert sum("kind=failed" in line or "status=bounced" in line for line in bench.lines) == 12
 
 
+async def test_bounce_does_not_bounce_the_reports_it_makes(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The senders are at the domain that is selected."""
+    monkeypatch.setattr(verbs, "BOUNCED_AT_ONCE", 1)
+    monkeypatch.setattr(operator.bench.app, "_ids", operator.bench.ids)
+    for n in range(3):
+        await operator.bench.accept(f"a{n}@b.test", sender="shop@b.test")
+    assert await operator.count("queue.bounce", domain="b.test") == 3
+    assert await operator.listed(from_="<>") == ["shop@b.test"] * 3
+    assert await operator.listed(state=["active"]) == []
+
+
 async def test_bounce_in_parts_that_somebody_stops(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verbs, "BOUNCED_AT_ONCE", 2)
     for n in range(5):

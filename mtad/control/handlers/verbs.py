@@ -86,11 +86,16 @@ async def queue_bounce(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
         return
     reply = Reply(554, "5.7.1", args["reason"] or _RETURNED, stage=STAGE_OPERATOR)
     total, after = Changed(active=preview.active), ""
+    newest = await admin.store.newest_id()  # the reports that come to it are selected too, and not meant
     of = min(limit or preview.recipients, preview.recipients) - preview.active
     try:
         while not limit or total.recipients < limit:
             size = min(BOUNCED_AT_ONCE, limit - total.recipients) if limit else BOUNCED_AT_ONCE
             jobs = await admin.store.claim(what, now, admin.clock() + CLAIM_S, after, size)
+            late = [job for job in jobs if job.message.id > newest]
+            if late:
+                await admin.store.release(late)
+                jobs = jobs[: len(jobs) - len(late)]  # they are in the order of ids
             if not jobs:
                 break
             after = jobs[-1].recipients[-1].id
