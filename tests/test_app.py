@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mtad.accounts.users import StoredUser, Users
+from mtad.accounts.account import StoredUser
+from mtad.accounts.users import Users
 from mtad.app import App, Options
 from mtad.config import load
 from mtad.queue.store import StoreError

@@ -1,4 +1,4 @@
-"""The user store: who may submit mail and owns a mailbox. A user name is an address."""
+"""The users: who may submit mail and owns a mailbox; their passwords, and signing in. A user name is an address."""
 
 import asyncio
 import contextlib
@@ -9,12 +9,13 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from mtad.accounts import imported, passwords, profile, scram
+from mtad.accounts.account import StoredUser, UserStore, problem, usable
 from mtad.accounts.profile import AppPassword, Profile
 from mtad.mail import address as addresses
-from mtad.mail.envelope import TIME_MAX, Clock
+from mtad.mail.envelope import Clock
 from mtad.mail.reply import Refused, Reply
 from mtad.mail.text import clean
 
@@ -28,41 +29,6 @@ _LETTERS = "abcdefghijkmnopqrstuvwxyz23456789"  # none that is read as another
 _GROUPS = 5  # of four letters make an app password: 100 bits
 
 _Result = TypeVar("_Result")
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class StoredUser:
-    """One account. `secret` is the stored form of the password, `disabled` the reason why it may not be used. What is
-    secret in it is not printable on purpose."""
-
-    name: str  # canonical address: "alice@example.test"
-    secret: str
-    created_at: float
-    disabled: str = ""
-    data: str = ""  # JSON of the profile
-
-    @property
-    def profile(self) -> Profile:
-        """ValueError when it is damaged."""
-        return profile.parse(self.data)
-
-    def __repr__(self) -> str:
-        return f"StoredUser({self.name!r}, disabled={self.disabled!r})"
-
-
-class UserStore(Protocol):
-    """Where accounts are kept. Each call is durable when it returns."""
-
-    async def load_users(self) -> Sequence[StoredUser]: ...
-
-    async def save_user(self, user: StoredUser) -> None:
-        """Insert, or replace the user of that name."""
-
-    async def delete_user(self, name: str) -> bool:
-        """False: there was none."""
-
-    async def install_secret(self) -> bytes:
-        """Random octets that this installation made once."""
 
 
 class UserError(ValueError):
@@ -120,7 +86,7 @@ class Users:
             if why := problem(user):
                 problems.append(f"user {clean(user.name)}: {why}")
             with contextlib.suppress(addresses.AddressError):
-                users[addresses.fold(user.name)] = _usable(user)
+                users[addresses.fold(user.name)] = usable(user)
         self.problems = tuple(problems)
         self._users = users
         self._by_certificate = {one: key for key, user in self._users.items() for one in user.profile.certificates}
@@ -409,29 +375,6 @@ class Users:
             return await asyncio.get_running_loop().run_in_executor(self._pool, work)
         finally:
             self._waiting -= 1
-
-
-def problem(user: StoredUser) -> str:
-    """What is wrong with a row and what mends it, "" for nothing."""
-    try:
-        addresses.fold(user.name)
-    except addresses.AddressError:
-        return "this is no address: remove the account, and make it again"
-    try:
-        user.profile  # noqa: B018  (now, not at the first sign-in)
-    except ValueError as error:
-        return f"{error}: `mtactl user passwd`, then `mtactl user enable`; app passwords and senders are lost"
-    return f"{why}: `mtactl user passwd`" if (why := imported.problem(user.secret)) else ""
-
-
-def _usable(user: StoredUser) -> StoredUser:
-    """Without what is damaged."""
-    created_at = user.created_at if abs(user.created_at) < TIME_MAX else 0.0
-    try:
-        user.profile  # noqa: B018
-    except ValueError:
-        return StoredUser(user.name, "", created_at, user.disabled or "its data is damaged")
-    return replace(user, created_at=created_at)
 
 
 def fingerprint(certificate: bytes) -> str:

@@ -4,9 +4,10 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mtad.accounts.account import UserStore
 from mtad.accounts.blocks import Blocks, BlockStore
 from mtad.accounts.suppressions import Suppressions, SuppressionStore
-from mtad.accounts.users import Users, UserStore
+from mtad.accounts.users import Users
 from mtad.config import Config
 from mtad.control.operation import Access
 from mtad.dkim.keys import Keys

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from mtad.accounts.users import StoredUser
+from mtad.accounts.account import StoredUser
 from mtad.config import Limits
 from mtad.mail.envelope import Clock
 from mtad.mail.reply import Reply

@@ -3,7 +3,8 @@
 import secrets
 from dataclasses import replace
 
-from mtad.accounts.users import StoredUser, fingerprint
+from mtad.accounts.account import StoredUser
+from mtad.accounts.users import fingerprint
 from mtad.inbound import policy, words
 from mtad.inbound.auth import AUTH_FAILED, Certified, Claim, Credentials, Exchange, Proven, Step
 from mtad.inbound.talk import Talk

@@ -11,7 +11,7 @@ from mtad.mail.envelope import Job, State
 from mtad.queue.store import Selector, Settlement
 
 if TYPE_CHECKING:
-    from mtad.accounts.users import StoredUser
+    from mtad.accounts.account import StoredUser
     from mtad.queue.transfers import Transfers
 
 T = TypeVar("T")

@@ -149,7 +149,7 @@ def _rows(connection: sqlite3.Connection) -> Iterator[Finding]:
 
 
 def _users(connection: sqlite3.Connection) -> Iterator[Finding]:
-    from mtad.accounts.users import StoredUser, problem  # late: it needs more than a look at the queue does
+    from mtad.accounts.account import StoredUser, problem  # late: it needs more than a look at the queue does
 
     for row in connection.execute("SELECT name, secret, created_at, disabled, data FROM user ORDER BY name"):
         if wrong := problem(StoredUser(*row)):

@@ -24,7 +24,7 @@ from mtad.queue.transfers import Transfers
 from mtad.queue.writer import A, Phase, R, Work, Writer, one_by_one
 
 if TYPE_CHECKING:
-    from mtad.accounts.users import StoredUser
+    from mtad.accounts.account import StoredUser
 
 
 class Handling:

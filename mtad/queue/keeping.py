@@ -16,9 +16,9 @@ from mtad.queue.tlsrows import TlsRows
 from mtad.queue.writer import Phase, Work, Writer, one_by_one
 
 if TYPE_CHECKING:
+    from mtad.accounts.account import StoredUser
     from mtad.accounts.blocks import Block
     from mtad.accounts.suppressions import Suppression
-    from mtad.accounts.users import StoredUser
     from mtad.tls.mta_sts import Known
     from mtad.tls.tlsrpt import Counted
 
@@ -73,7 +73,7 @@ class Keeping:
         return await self._writer.do(self._delete_suspension, (kind, value))
 
     async def load_users(self) -> Sequence["StoredUser"]:
-        from mtad.accounts.users import StoredUser  # late: looking at a queue needs no accounts
+        from mtad.accounts.account import StoredUser  # late: looking at a queue needs no accounts
 
         return [StoredUser(*row) for row in await self._writer.do(self._load_users, None)]
 

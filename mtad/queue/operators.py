@@ -16,7 +16,7 @@ from mtad.queue.people import People
 from mtad.queue.store import Hold, Release, Selector, Settlement
 
 if TYPE_CHECKING:
-    from mtad.accounts.users import StoredUser
+    from mtad.accounts.account import StoredUser
 
 UNLEASED = ("ready", "deferred", "held")
 

@@ -14,7 +14,7 @@ from mtad.queue import bulk
 from mtad.queue.store import SENDING_STEP_S, SENDING_WINDOW_S, StoreError, Usage
 
 if TYPE_CHECKING:
-    from mtad.accounts.users import StoredUser
+    from mtad.accounts.account import StoredUser
 
 FORGOTTEN_S = 400 * 86400.0
 """After this long without mail a correspondent counts as new again."""

@@ -6,10 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtad.accounts import directory as room
+from mtad.accounts.account import StoredUser
 from mtad.accounts.aliases import Aliases
 from mtad.accounts.directory import Directory, Elsewhere, Forward, Mailbox, Resolution, Unknown
 from mtad.accounts.passwords import Cost
-from mtad.accounts.users import StoredUser, Users
+from mtad.accounts.users import Users
 from mtad.config import Config, Local, Paths
 from mtad.mail.reply import Refused
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from mtad.accounts import imported, passwords, scram, sha_crypt, users
-from mtad.accounts.users import StoredUser, UserError, Users
+from mtad.accounts.account import StoredUser
+from mtad.accounts.users import UserError, Users
 from mtad.mail.reply import Refused
 
 CHEAP = passwords.Cost(ln=4, r=8, p=1, iterations=4096)

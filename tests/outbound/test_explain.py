@@ -11,10 +11,11 @@ import pytest
 from dns_server import serving
 
 from mtactl.views.explain import VIEWS
+from mtad.accounts.account import StoredUser
 from mtad.accounts.aliases import Aliases
 from mtad.accounts.directory import Directory
 from mtad.accounts.passwords import Cost
-from mtad.accounts.users import StoredUser, Users
+from mtad.accounts.users import Users
 from mtad.config import Address, Config, Delivery, Dns, Local, Paths, RouteRule, Target
 from mtad.dns.resolver import Resolver
 from mtad.mail.reply import Reply

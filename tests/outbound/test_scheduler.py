@@ -16,9 +16,10 @@ import pytest
 from dns_server import serving as dns_serving
 from smtp_peer import Peer, certificate, serving
 
+from mtad.accounts.account import StoredUser
 from mtad.accounts.aliases import load_aliases
 from mtad.accounts.directory import Directory
-from mtad.accounts.users import StoredUser, Users
+from mtad.accounts.users import Users
 from mtad.config import Address, Config, Delivery, Dns, Local, Paths, RouteRule, Target
 from mtad.dkim.keys import Keys
 from mtad.dns.resolver import Resolver

@@ -9,7 +9,7 @@ import pytest
 from queue_fill import FIRST, fill
 from queue_mails import LATER, NEVER, NOW, OK, mail, message_id, outcome
 
-from mtad.accounts.users import StoredUser
+from mtad.accounts.account import StoredUser
 from mtad.config import Paths
 from mtad.mail.envelope import Peer, State
 from mtad.mail.ident import from_int

@@ -5,7 +5,7 @@ import sqlite3
 import pytest
 from queue_mails import NOW, mail
 
-from mtad.accounts.users import StoredUser
+from mtad.accounts.account import StoredUser
 from mtad.config import Paths
 from mtad.mail.envelope import Peer
 from mtad.queue import database

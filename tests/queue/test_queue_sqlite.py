@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from queue_mails import HEAD, LATER, NOW, OK, mail, message_id, outcome
 
+from mtad.accounts.account import StoredUser
 from mtad.accounts.blocks import Block
-from mtad.accounts.users import StoredUser
 from mtad.config import Paths
 from mtad.mail import ident
 from mtad.mail.envelope import Content, State

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Mapping
 
-from mtad.accounts.users import StoredUser
+from mtad.accounts.account import StoredUser
 from mtad.control.admin import Admin, Args, Failed, Handler, Row
 from mtad.queue.audit import Changed
 from mtad.queue.store import Selector

@@ -5,9 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 from mtad.accounts import imported
+from mtad.accounts.account import StoredUser
 from mtad.accounts.passwords import PasswordError
 from mtad.accounts.profile import CERTIFICATES_MAX, SENDERS_MAX, Profile
-from mtad.accounts.users import StoredUser, UserError
+from mtad.accounts.users import UserError
 from mtad.control.admin import Admin, Args, Failed, Handler, Row
 from mtad.control.handlers.freeze import thaw
 from mtad.control.values import DEFAULT
