@@ -50,7 +50,7 @@ RULE = did("queue.hold_rule.add")
         (replace(TO, state=State.LEASED), [], replace(SITE, running=2),
          Waiting("being delivered, or next in line at mx.b.test, which has 2 at work", 0.0,
                  "mtactl site show mx.b.test")),
-        (TO, [], replace(SITE, running_daemon=False),
+        (TO, [], replace(SITE, start="systemctl start mtad"),
          Waiting("mtad is not running: nothing is delivered", 0.0, "systemctl start mtad")),
         (LATER, [], replace(SITE, closed=SUSPENDED),
          Waiting("Mail to this site is suspended: tests (by root(0))", 0.0, "mtactl suspend list")),

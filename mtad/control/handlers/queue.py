@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 from base64 import b64encode
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from itertools import groupby
@@ -242,10 +243,13 @@ def _around(admin: Admin, one: queue.Row, now: float) -> Around:
     sites, domain = admin.sites, one.recipient.domain
     site = sites.of(domain) if sites.known(domain) else sites.find(domain)
     closed = sites.closed(site or Site(domain), domain, one.message.peer.user, now)
-    workers, offline = admin.config.delivery.workers, admin.offline
+    workers, paths = admin.config.delivery.workers, admin.config.paths
+    root = os.path.dirname(paths.config)
+    start = f"mtad run --root {shlex.quote(root)}" if paths.data == f"{root}/data" else "systemctl start mtad"
+    start = start if admin.offline else ""
     if site is None or site.local:
         busy = sum(other.running for other in sites.all())
-        return Around(closed, busy=busy, workers=workers, running_daemon=not offline)
+        return Around(closed, busy=busy, workers=workers, start=start)
     return Around(
         closed,
         site.name,
@@ -254,7 +258,7 @@ def _around(admin: Admin, one: queue.Row, now: float) -> Around:
         sites.slot_at(site),
         sum(other.running for other in sites.all()),
         workers,
-        not offline,
+        start,
     )
 
 

@@ -23,7 +23,8 @@ class Waiting:
 @dataclass(frozen=True, slots=True)
 class Around:
     """What holds for all mail of its kind now. `site` has `running` jobs at work of `room`; `slot_at` is when its rate
-    lets the next go. `busy`: so many of our `workers` work, for whatever site."""
+    lets the next go. `busy`: so many of our `workers` work, for whatever site. `start` is the command that starts the
+    daemon, "" while it runs."""
 
     closed: Closed | None = None
     site: str = ""
@@ -32,7 +33,7 @@ class Around:
     slot_at: float = 0.0
     busy: int = 0
     workers: int = 1
-    running_daemon: bool = True
+    start: str = ""
 
 
 def why(message: Message, recipient: Recipient, actions: Sequence[Action], around: Around, now: float) -> Waiting:
@@ -68,8 +69,8 @@ def _held(message: Message, recipient: Recipient, actions: Sequence[Action]) -> 
 
 def _ready(message: Message, recipient: Recipient, actions: Sequence[Action], around: Around, now: float) -> Waiting:
     flush = f"mtactl queue flush {recipient.id}"
-    if not around.running_daemon:
-        return Waiting("mtad is not running: nothing is delivered", 0.0, "systemctl start mtad")
+    if around.start:
+        return Waiting("mtad is not running: nothing is delivered", 0.0, around.start)
     if around.closed is not None:
         return _shut(around.closed, around.site, message, recipient)
     if recipient.next_at > now:
