@@ -13,7 +13,7 @@ import signal
 import ssl
 import sys
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,6 +35,7 @@ from mtad.dkim.signer import Signer
 from mtad.dkim.watch import Watch, rules_of
 from mtad.dns.resolver import Resolver
 from mtad.events import Events
+from mtad.housekeeping import Housekeeping
 from mtad.inbound.accept import Acceptor
 from mtad.inbound.guard import Guard, Usage
 from mtad.inbound.maildrop import Maildrop
@@ -162,6 +163,9 @@ class App:
         await self._blocks.load()
         for note in (*self._blocks.problems, *self._suppressions.problems, *self._suspensions.problems):
             self._events.warned(note)
+        keeping = self._housekeeping = Housekeeping(
+            store, self._blocks, self._suppressions, self._suspensions, self._events, self._clock
+        )
         guard = Guard(config, self._blocks, self._events, self._clock)
         self._inbound = Inbound(
             config, acceptor, settings.directory, self._users, settings.tls, self._events, self._clock, guard
@@ -190,14 +194,14 @@ class App:
                 for work in (
                     self._scheduler.run(),
                     self._dkim.run(),
-                    self._every(SWEEP_INTERVAL_S, self._sweep),
-                    self._every(MAILDROP_INTERVAL_S, self.drain_maildrop),
-                    self._every(CERTIFICATES_INTERVAL_S, self._look_at_certificates),
-                    self._every(TLS_COUNTS_INTERVAL_S, self._tls_reports.flush),
-                    self._every(EVENTS_INTERVAL_S, self._chronicle.flush),
-                    self._every(TLS_CARE_INTERVAL_S, self._care_for_tls),
-                    self._every(TLS_CARE_INTERVAL_S, self._tls_reports.send),
-                    self._watchdog(),
+                    keeping.every(SWEEP_INTERVAL_S, self._sweep),
+                    keeping.every(MAILDROP_INTERVAL_S, self.drain_maildrop),
+                    keeping.every(CERTIFICATES_INTERVAL_S, self._look_at_certificates),
+                    keeping.every(TLS_COUNTS_INTERVAL_S, self._tls_reports.flush),
+                    keeping.every(EVENTS_INTERVAL_S, self._chronicle.flush),
+                    keeping.every(TLS_CARE_INTERVAL_S, self._care_for_tls),
+                    keeping.every(TLS_CARE_INTERVAL_S, self._tls_reports.send),
+                    keeping.watchdog(),
                 )
             ]
             gc.collect()
@@ -416,12 +420,7 @@ class App:
         if not self._maildrop_seen:
             await self.drain_maildrop()
             self._maildrop_seen = True
-        keep = self._settings.config.keep
-        await self._store.sweep(self._clock(), keep.history_s, keep.trash_s, audit_s=keep.audit_s)
-        await self._blocks.sweep()
-        await self._suppressions.sweep(self._settings.config.delivery)
-        for over in await self._suspensions.sweep():
-            self._events.resumed(over.kind, over.value, "its time is over")
+        await self._housekeeping.sweep(self._settings.config)
 
     def _unraisable(self, what: "sys.UnraisableHookArgs") -> None:
         """What failed where nobody could be told: to the log, not to the terminal."""
@@ -441,24 +440,3 @@ class App:
             self._expiry_told_at = now
             for sentence in certificates.expiring(self.certificates(), now):
                 self._events.warned(sentence)
-
-    async def _every(self, interval_s: float, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
-        """At once and then again and again; a failure waits for the next turn."""
-        while True:
-            try:
-                await work()
-            except StoreError as error:
-                self._events.store_trouble(str(error))
-            except Exception as error:  # noqa: BLE001  (the daemon lives on)
-                self._events.internal_error(work.__name__, error)
-            await asyncio.sleep(interval_s)
-
-    async def _watchdog(self) -> None:
-        """Alive means that the loop turns and the writer answers."""
-        interval_s = service.watchdog_interval_s()
-        while interval_s > 0:
-            with contextlib.suppress(StoreError, TimeoutError):
-                async with asyncio.timeout(interval_s):
-                    await self._store.next_due(self._clock())
-                    service.notify("WATCHDOG=1")
-            await asyncio.sleep(interval_s)

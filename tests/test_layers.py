@@ -20,7 +20,7 @@ FLOORS = (
     {"queue"},
     {"inbound", "outbound", "backup"},
     {"control", "doctor"},
-    {"app", "command", "service", "__main__"},
+    {"app", "housekeeping", "command", "service", "__main__"},
 )
 TOP = len(FLOORS) - 1
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
