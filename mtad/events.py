@@ -20,6 +20,7 @@ from mtad.mail.text import clean
 
 _TRACE_LINES = 60
 _TROUBLE_S = 60.0
+_TROUBLES_MAX = 50
 _UNKEPT_MAX = 5000  # events that wait to be stored
 _RECIPIENTS_TOLD = 100  # of a message, to who reads along
 _STAGES = frozenset(
@@ -37,7 +38,7 @@ class Events:
         self._write = write
         self._debug = debug
         self._readers: list[Reader] = []
-        self._trouble = ("", 0.0)  # of the store, and when that was told
+        self._troubles: dict[str, float] = {}  # of the store, and when that was told
         self._unkept: deque[Event] = deque(maxlen=_UNKEPT_MAX)
 
     @contextmanager
@@ -88,10 +89,11 @@ class Events:
         """What does not go away is told once in _TROUBLE_S."""
         self._count("mtad_store_errors_total")
         now = self._clock()
-        told, at = self._trouble
-        if told == cause and 0 <= now - at < _TROUBLE_S:
+        if 0 <= now - self._troubles.get(cause, -_TROUBLE_S) < _TROUBLE_S:
             return
-        self._trouble = cause, now
+        if len(self._troubles) >= _TROUBLES_MAX:
+            self._troubles.clear()
+        self._troubles[cause] = now
         self._tell("error", f"error: store: {clean(cause)}")
 
     def internal_error(self, where: str, exc: BaseException) -> str:

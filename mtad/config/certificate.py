@@ -30,6 +30,9 @@ def examine(cert: str, key: str, hostname: str, findings: Findings, now: float, 
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             findings.error(key_key, f"{key} does not belong to the certificate {cert}")
+        elif _is_key(octets[1] or b""):
+            why = (error.reason or "unknown format").replace("_", " ").lower()
+            findings.error(cert_key, f"{cert} with {key} cannot be used: {why}")
         else:
             findings.error(
                 key_key, f"{key} cannot be used: {(error.reason or 'unknown format').lower()}", "PEM, no passphrase"
@@ -57,6 +60,17 @@ def expires_at(cert: str) -> float | None:
             return ends_at(from_pem(file.read(1 << 20))[0])
     except (OSError, ValueError):
         return None
+
+
+def _is_key(octets: bytes) -> bool:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        load_pem_private_key(octets, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return False
+    return True
 
 
 def _no_password() -> str:

@@ -31,6 +31,8 @@ def read(folder: str, domain: str) -> Ring | None:
         if len(octets) > FILE_MAX_BYTES:
             raise LedgerError("is too large")
         return _ring(domain, json.loads(octets))
+    except LedgerError as error:
+        raise LedgerError(f"{error}; all keys of the domain sign. Take it from a backup, or remove it") from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise LedgerError("is damaged; all keys of the domain sign. Take it from a backup, or remove it") from None
 
@@ -82,8 +84,10 @@ def _plain(ring: Ring) -> dict[str, Any]:
 
 
 def _ring(domain: str, found: dict[str, Any]) -> Ring:
-    if found["version"] != _VERSION or len(found["keys"]) > KEYS_MAX:
-        raise LedgerError("is of another version")
+    if found["version"] != _VERSION:
+        raise LedgerError("is of another version of mtad")
+    if len(found["keys"]) > KEYS_MAX:
+        raise LedgerError("is damaged")
     keys = tuple(
         KeyState(
             selector=_text(key["selector"]),

@@ -85,7 +85,9 @@ def open_writable(paths: Paths) -> sqlite3.Connection:
         os.close(os.open(paths.database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         files.sync_directory(paths.data)
     except OSError as error:
-        raise StoreError(f"cannot open {paths.database}: {error.strerror}") from None
+        raise StoreError(f"cannot open {error.filename or paths.database}: {error.strerror}") from None
+    if not os.access(paths.spool, os.R_OK | os.W_OK | os.X_OK):
+        raise StoreError(f"cannot use {paths.spool}: Permission denied; see `mtactl check`")
     return _open(paths, f"file:{_quoted(paths.database)}?mode=rw", write=True)
 
 

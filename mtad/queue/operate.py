@@ -103,11 +103,11 @@ class Operate:
             f"UPDATE recipient SET {changes} WHERE (message, n) IN (SELECT message, n FROM temp.picked)",  # noqa: S608
             params,
         )
-        if active:
-            one(
-                "UPDATE temp.lease SET changed = 1 WHERE (message, n) IN"
-                " (SELECT message, n FROM temp.picked WHERE leased)"
-            )
+        # One whose time is over too: its owner may come and renew it.
+        one(
+            "UPDATE temp.lease SET changed = 1 WHERE EXISTS"
+            " (SELECT 1 FROM temp.picked p WHERE p.message = lease.message AND p.n = lease.n AND p.state = 0)"
+        )
         return Changed(recipients, active, audit)
 
     def pick(self, ask: ChangeAll) -> tuple[int, int]:

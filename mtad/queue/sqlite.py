@@ -91,7 +91,10 @@ class SqliteStore(Passage, Looking, Handling, Keeping):
         swept, closed = await self._writer.do(self._sweep, Sweep(now, history_s, trash_s, limit))
         for message_id in closed:
             self._bodies.forget(message_id)
-        complete, unfinished = await asyncio.to_thread(files.old_files, self._spool, now - ORPHAN_AGE_S)
+        try:
+            complete, unfinished = await asyncio.to_thread(files.old_files, self._spool, now - ORPHAN_AGE_S)
+        except OSError as error:
+            raise StoreError(f"{self._spool}: {error.strerror}") from None
         found = await self._writer.do(self._without_row, complete) if complete else ()
         unnamed = frozenset(found)
         orphans = unnamed & self._unnamed

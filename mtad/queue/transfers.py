@@ -288,7 +288,9 @@ class Transfers:
         return [number for (number,) in found]
 
     def _leave(self, numbers: Sequence[int]) -> None:
-        """Out of the queue."""
+        """Out of the queue. Who had leased it for too long has lost it: an outcome that comes now would count it as
+        ended, and drop its body."""
+        self._connection.executemany("DELETE FROM temp.lease WHERE message = ?", [(number,) for number in numbers])
         self._connection.executemany(
             "DELETE FROM recipient WHERE message = ? AND state IN (0, 2, 5)", [(number,) for number in numbers]
         )

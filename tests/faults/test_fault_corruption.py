@@ -5,13 +5,17 @@ import json
 import os
 import random
 import shutil
+import smtplib
 import sqlite3
+import ssl
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from fault_host import Host
+from fault_host import REPOSITORY, Host
 from fault_ledger import Ledger
 from fault_load import Load
 from fault_sink import Sink
@@ -28,6 +32,7 @@ class House:
         self.first: Host | None = None
         self.ledger = Ledger()
         self.ids: list[str] = []  # in the order of the mails
+        self.before: tuple[str, ...] = ()  # a program that runs the daemon
 
     async def fill(self) -> None:
         rng = random.Random(1)
@@ -56,7 +61,7 @@ class House:
             host.logs = self.root / "log.2"
             host.adopt(self.first)
             try:
-                await host.launch()
+                await host.launch(self.before)
                 started = await host.ready()
                 for _ in range(400):
                     if not started or wait(host):
@@ -315,3 +320,136 @@ def test_rows_of_junk_beside_the_queue(house: House) -> None:
     assert "error: user carol@example.test: this scrypt hash is damaged" in house.said
     assert "warning: user carol@example.test: this scrypt hash is damaged" in log
     assert "Traceback" not in house.said
+
+
+def pair(folder: Path) -> tuple[Path, Path]:
+    cert, key = folder / "tls.pem", folder / "tls.key"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+         "-days", "30", "-subj", "/CN=mail.example.test", "-addext", "subjectAltName=DNS:mail.example.test",
+         "-keyout", str(key), "-out", str(cert)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    key.chmod(0o600)
+    return cert, key
+
+
+def flip_inside(path: Path) -> None:
+    """A letter in the middle of what PEM encodes."""
+    octets = bytearray(path.read_bytes())
+    at = len(octets) // 2
+    octets[at] = ord("A") if octets[at] != ord("A") else ord("B")
+    path.write_bytes(octets)
+
+
+def foreign(path: Path) -> None:
+    """Of a key pair that is another one."""
+    other = path.parent / "other"
+    other.mkdir()
+    path.write_bytes(dict(zip((".pem", ".key"), pair(other), strict=True))[path.suffix].read_bytes())
+
+
+class Certified(Host):
+    def write_config(self, sink_port: int, *, sink: str = "127.0.0.1") -> None:
+        super().write_config(sink_port, sink=sink)
+        cert, key = self.root / "tls.pem", self.root / "tls.key"
+        if not cert.exists():
+            pair(self.root)
+        self.config.write_text(self.config.read_text() + f'[tls]\ncert = "{cert}"\nkey = "{key}"\n')
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl")
+def test_certificates_and_keys(short_dir: Path) -> None:
+    """While it works: the old ones stay, and it says so. At the start: one line, and 78."""
+    asyncio.run(_certificates(short_dir / "m"))
+
+
+async def _certificates(root: Path) -> None:
+    root.mkdir()
+    host = Certified(root, Ledger(), 9)
+    good = {path: path.read_bytes() for path in (root / "tls.pem", root / "tls.key")}
+    cases = [(path, damage) for path in good for damage in (truncate, empty, zero, flip_inside, remove, foreign)]
+    try:
+        await host.up()
+        for path, damage in cases:
+            shutil.rmtree(root / "other", ignore_errors=True)
+            damage(path)
+            for words in (("tls", "reload"), ("reload",)):
+                before = len(host.log.splitlines())
+                code, said = await host.mtactl(*words)
+                told = host.log.splitlines()[before:]
+                assert code == 78, (path, damage, words, code, said)
+                assert "Traceback" not in said + host.log
+                assert path.name in said, said
+                assert any("refused" in line and path.name in line for line in told), told
+                assert await served(host.port), "the old certificate"
+            for kept, octets in good.items():
+                kept.write_bytes(octets)
+        assert (await host.mtactl("reload"))[0] == 0
+        assert await served(host.port)
+        await host.stop()
+        for path, damage in cases:
+            shutil.rmtree(root / "other", ignore_errors=True)
+            damage(path)
+            before = len(host.log.splitlines())
+            await host.launch()
+            assert await host.ended() == 78
+            (line,) = host.log.splitlines()[before:]
+            assert path.name in line
+            for kept, octets in good.items():
+                kept.write_bytes(octets)
+    finally:
+        await host.end()
+
+
+async def served(port: int) -> bool:
+    """Whether STARTTLS works."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+
+    def talk() -> bool:
+        with smtplib.SMTP("127.0.0.1", port, timeout=10) as client:
+            return client.starttls(context=context)[0] == 220
+
+    return await asyncio.to_thread(talk)
+
+
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+
+
+def may_be_nobody() -> bool:
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        return False
+    tried = [*NOBODY, sys.executable, "-c", "import mtad.app"]
+    return subprocess.run(tried, cwd=REPOSITORY, capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not may_be_nobody(), reason="only root becomes another user, who must be able to run this Python")
+@pytest.mark.parametrize("what", ["data/mta.db", "body", "data/dkim/example.test/s1.pem", "mtad.toml", "data/queue"])
+def test_files_of_another_user(house: House, what: str) -> None:
+    """One line that names the file; or that mail waits, and the others go out."""
+    root = house.root
+    (root / "data" / "dkim" / "example.test").mkdir(mode=0o700, parents=True)
+    (root / "data" / "dkim" / "example.test" / "s1.pem").write_bytes(b"x")
+    path = root / (f"data/queue/{house.ids[1]}" if what == "body" else what)
+    for one in (root.parent, root, *root.rglob("*")):
+        os.chown(one, 65534, 65534, follow_symlinks=False)
+    os.chown(path, 0, 0)
+    path.chmod(0o600)
+    house.before = NOBODY
+    waits = 3 if what == "body" else 4
+    started, log, arrived = house.run(lambda host: len(house.ledger.copies) == waits and path.name in host.log, "check")
+    assert "Traceback" not in log + house.said
+    if what in ("body", "data/dkim/example.test/s1.pem"):
+        assert started
+        assert arrived == waits
+        assert f"{path.name}" in log
+    else:
+        assert not started
+        (line,) = [line for line in log.splitlines() if "warning" not in line]
+        assert str(path) in line
+        assert "Permission denied" in line
+    if started:
+        assert house.code == 1, house.said
+        assert f"error: {path} belongs to user 0" in house.said
+        assert f"chown 65534 {path}" in house.said

@@ -2,10 +2,13 @@
 move only as they may, nobody is leased twice, counts agree, and a crash takes nothing but leases."""
 
 import asyncio
+import hashlib
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fuzz_model import Key, Model, keys
@@ -16,14 +19,18 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from queue_mails import HEAD, LATER, NEVER, NOW, OK, mail, outcome
 
 from mtad.config import Paths
-from mtad.mail.envelope import Content, Job, State
-from mtad.queue.audit import Entry
-from mtad.queue.files import BodyWriter
-from mtad.queue.sqlite import open_store
+from mtad.mail import ident
+from mtad.mail.envelope import Content, Job, Peer, State
+from mtad.queue.audit import Entry, HoldRule
+from mtad.queue.files import BodyWriter, delete
+from mtad.queue.sqlite import SqliteStore, open_store
 from mtad.queue.store import (
     Change,
     Hold,
+    KeyTaken,
+    Merge,
     Redirect,
+    Redirected,
     Release,
     Restore,
     RetryAt,
@@ -33,7 +40,10 @@ from mtad.queue.store import (
     Trash,
     Unredirect,
 )
+from mtad.queue.transfers import Begin, TransferError, Transfers
 
+ROOT = Entry(0, "root", "queue.test")
+EVERY_THERE = Selector(all=True)
 EVERY = Selector(all=True, states=("active", "ready", "deferred", "held", "trashed", "done", "failed"))
 FAST = "/dev/shm" if Path("/dev/shm").is_dir() else None
 DOMAINS = ("one.test", "two.test", "three.test")
@@ -62,6 +72,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
+        self.there = Paths("", f"{self.root}/there/data", f"{self.root}/there/run")
+        self.other = open_store(self.there, lambda: self.now)
         self.open(f"{self.root}/0")
 
     def open(self, root: str) -> None:
@@ -70,6 +82,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.loop.run(self.store.close())
+        self.loop.run(self.other.close())
         self.loop.close()
         shutil.rmtree(self.root)
 
@@ -94,7 +107,36 @@ class StoreMachine(RuleBasedStateMachine):
             self.number, *to, body=body, accepted_at=self.now, next_at=self.now + wait_s, priority=priority, **size
         )
         assert self.loop.run(self.store.accept(new)) == new.message.id
-        self.model.accept(new)
+        self.model.accept(new, self.now)
+
+    @rule(key=st.sampled_from(["k1", "k2"]), to=ADDRESS)
+    def submit(self, key: str, to: str) -> None:
+        """Again, perhaps: what has a key is stored once, and another mail under it never."""
+        self.number += 1
+        peer = Peer("local", uid=33)
+        new = replace(mail(self.number, to, accepted_at=self.now, next_at=self.now, peer=peer), key=key)
+        expected = self.model.submit(new, self.now)
+        if expected is None:
+            with pytest.raises(KeyTaken):
+                self.loop.run(self.store.accept(new))
+        else:
+            assert self.loop.run(self.store.accept(new)) == expected
+        assert self.loop.run(self.store.keyed(33, key)) == self.model.submitted[key][0]
+
+    @rule(domain=st.sampled_from(DOMAINS), seconds=SECONDS)
+    def hold_what_comes(self, domain: str, seconds: int) -> None:
+        until = self.now + seconds if seconds else 0.0
+        made = HoldRule(0, domain=domain, until_at=until)
+        number = self.loop.run(self.store.add_hold_rule(made, Entry(0, "root", "queue.test"), self.now))
+        assert number not in self.model.rules
+        self.model.rules[number] = domain, until
+
+    @precondition(lambda self: self.model.rules)
+    @rule(data=st.data())
+    def hold_no_more(self, data: st.DataObject) -> None:
+        number = data.draw(st.sampled_from(sorted(self.model.rules)))
+        assert self.loop.run(self.store.remove_hold_rule(number))
+        del self.model.rules[number]
 
     @precondition(lambda self: self.number)
     @rule(data=st.data())
@@ -103,7 +145,7 @@ class StoreMachine(RuleBasedStateMachine):
         if taken:
             new = self.model.mails[data.draw(st.sampled_from(taken))].new
             with pytest.raises(StoreError):
-                self.loop.run(self.store.accept(replace(new, body=b"other\r\n")))
+                self.loop.run(self.store.accept(replace(new, body=b"other\r\n", key="")))
 
     @rule(limit=st.integers(1, 8), seconds=SECONDS, skip=st.frozensets(st.sampled_from(DOMAINS), max_size=2))
     def lease(self, limit: int, seconds: int, skip: frozenset[str]) -> None:
@@ -122,6 +164,18 @@ class StoreMachine(RuleBasedStateMachine):
             assert {one.message_id for one in job.recipients} == {job.message.id}
             assert all(one.state is State.LEASED for one in job.recipients)
             assert job.message == self.model.mails[job.message.id].new.message
+            self.model.lease(job)
+        self.jobs += jobs
+
+    @rule(limit=st.integers(1, 4), domains=st.frozensets(st.sampled_from(DOMAINS), max_size=3), age_s=SECONDS)
+    def lease_old(self, limit: int, domains: frozenset[str], age_s: int) -> None:
+        before = self.now - age_s
+        old = self.model.lease_old(self.now, domains, before)
+        jobs = self.loop.run(self.store.lease_old(self.now, self.now + 60, limit, domains, before))
+        taken = [key for job in jobs for key in keys(job)]
+        assert len(set(taken)) == len(taken) == min(limit, len(old))
+        assert set(taken) <= set(old)
+        for job in jobs:
             self.model.lease(job)
         self.jobs += jobs
 
@@ -153,7 +207,8 @@ class StoreMachine(RuleBasedStateMachine):
         if job.lease in self.ended:
             return
         left = self.loop.run(self.store.confirm(job, self.now))
-        assert left == self.model.confirm(job, self.now)
+        expected = self.model.confirm(job, self.now)
+        assert left == expected, [self.model.ones.get(key) for key in keys(job)]
         if left is None:
             self.ended.add(job.lease)
         else:
@@ -167,12 +222,27 @@ class StoreMachine(RuleBasedStateMachine):
             outcome(replace(job, recipients=(one,)), state, SPREAD[state], next_at=self.now + 60)
             for one, state in zip(job.recipients, states, strict=False)
         ]
-        spawn = ()
+        spawn, merges = (), ()
         if report:
             self.number += 1
-            spawn = (mail(self.number, "alice@one.test", sender="", accepted_at=self.now, next_at=self.now),)
-        settlement = Settlement(job, [part.attempts[0] for part in parts], [part.changes[0] for part in parts], spawn)
-        assert self.loop.run(self.store.settle(settlement)) == self.model.settle(settlement, self.now)
+            new = mail(self.number, "alice@one.test", sender="", accepted_at=self.now, next_at=self.now)
+            reports = sorted(id for id, kept in self.model.mails.items() if not kept.new.message.sender)
+            grown = data.draw(st.sampled_from(["", *reports]))
+            if grown and grown != job.message.id:
+                number, at = ident.to_int(grown) - (1 << 50), self.model.mails[grown].new.message.accepted_at
+                whole = mail(number, "alice@one.test", sender="", accepted_at=at, body=b"it grew\r\n")
+                merges = (Merge(whole, new),)
+            else:
+                spawn = (new,)
+        settlement = Settlement(
+            job, [part.attempts[0] for part in parts], [part.changes[0] for part in parts], spawn, merges
+        )
+        expected = self.model.settle(settlement, self.now)
+        if expected is None:
+            with pytest.raises(Redirected):
+                self.loop.run(self.store.settle(settlement))
+            return
+        assert self.loop.run(self.store.settle(settlement)) == expected
         self.ended.add(job.lease)
 
     # --- operators
@@ -212,9 +282,83 @@ class StoreMachine(RuleBasedStateMachine):
         swept = self.loop.run(self.store.sweep(self.now, history_s, trash_s))
         assert swept == self.model.sweep(self.now, history_s, trash_s)
 
+    # --- to another host, and back
+
+    def do(self, store: SqliteStore, call: Callable[[Transfers], Any]) -> Any:
+        return self.loop.run(store.transfer(call))
+
+    @rule(data=st.data(), domain=st.sampled_from(["", *DOMAINS]))
+    def begin_transfer(self, data: st.DataObject, domain: str) -> None:
+        wanted = [key for key, one in self.model.ones.items() if domain in ("", one.domain)]
+        leaving = self.model.leaves(wanted, self.now)
+        what = Selector(domain=domain) if domain else Selector(all=True)
+        begun = self.do(self.store, lambda them: them.begin(Begin(what, 0, "here.test", ROOT, self.now)))
+        if not leaving:
+            assert begun is None
+            return
+        assert (begun.messages, begun.recipients) == (len(leaving), self.model.park(begun.id, leaving))
+
+    def carried(self, source: SqliteStore, sink: SqliteStore, transfer_id: str, spool: str) -> None:
+        """All of it is parked on the other side."""
+        transfer = self.do(source, lambda them: them.find(transfer_id, "out"))
+        packed = self.do(source, lambda them: them.packed((transfer_id, -1, 10_000)))
+        self.do(source, lambda them: them.sent((transfer_id, "d" * 64, self.now)))
+        word = hashlib.sha256(transfer.word.encode()).hexdigest()
+        coming = replace(transfer, way="in", state="coming", word=word, digest="d" * 64)
+        self.do(sink, lambda them: them.expect((coming, [one.number for one in packed])))
+        for one in packed:
+            if one.data is None:
+                writer = BodyWriter(spool, ident.from_int(one.number))
+                writer.write(BODY_LARGE)
+                writer.finish()
+        self.do(sink, lambda them: them.receive((transfer_id, packed)))
+        assert self.do(sink, lambda them: them.received((transfer_id, self.now, ROOT))).state == "received"
+
+    def handed_over(self, source: SqliteStore, sink: SqliteStore, transfer_id: str, spool: str) -> None:
+        receipt = f"{transfer_id}-{'d' * 32}"
+        done, gone = self.do(source, lambda them: them.confirm((receipt, self.now, ROOT)))
+        delete(spool, gone)
+        with pytest.raises(TransferError):
+            self.do(source, lambda them: them.abort((transfer_id, self.now, ROOT)))
+        with pytest.raises(TransferError):
+            self.do(sink, lambda them: them.activate((f"{transfer_id}-x", self.now, ROOT)))
+        word = f"{transfer_id}-{done.word}"
+        assert self.do(sink, lambda them: them.activate((word, self.now, ROOT))).state == "active"
+
+    @precondition(lambda self: self.model.parked)
+    @rule(data=st.data(), how=st.sampled_from(["abort", "confirm", "change of mind"]))
+    def end_transfer(self, data: st.DataObject, how: str) -> None:
+        transfer_id = data.draw(st.sampled_from(sorted(self.model.parked)))
+        if how != "abort":
+            self.carried(self.store, self.other, transfer_id, self.there.spool)
+        if how == "confirm":
+            self.handed_over(self.store, self.other, transfer_id, self.paths.spool)
+            self.model.let_go(transfer_id, self.now)
+            return
+        assert self.do(self.store, lambda them: them.abort((transfer_id, self.now, ROOT))).state == "aborted"
+        self.model.unpark(transfer_id)
+        with pytest.raises(TransferError):
+            self.do(self.store, lambda them: them.confirm((f"{transfer_id}-{'d' * 32}", self.now, ROOT)))
+        if how != "abort":
+            _, gone = self.do(self.other, lambda them: them.discard((transfer_id, self.now, ROOT)))
+            delete(self.there.spool, gone)
+
+    @precondition(lambda self: self.model.there)
+    @rule()
+    def all_comes_back(self) -> None:
+        if not self.model.there.keys() <= self.model.mails.keys():
+            return  # its history was forgotten here, and with it what it was before it was trashed
+        begun = self.do(self.other, lambda them: them.begin(Begin(EVERY_THERE, 0, "there.test", ROOT, self.now)))
+        if begun is None:
+            return  # nothing but trash
+        assert begun.recipients == sum(len(self.model.there[message_id]) for message_id in self.model.leave_there())
+        self.carried(self.other, self.store, begun.id, self.paths.spool)
+        self.handed_over(self.other, self.store, begun.id, self.there.spool)
+        self.model.come_back()
+
     # --- time and crashes
 
-    @rule(seconds=SECONDS)
+    @rule(seconds=SECONDS | st.just(4 * 86400))
     def wait(self, seconds: int) -> None:
         self.now += seconds
 
@@ -260,15 +404,31 @@ class StoreMachine(RuleBasedStateMachine):
             )
             for row in rows
         }  # fmt: skip
-        assert found == self.model.shown(self.now)
+        shown = self.model.shown(self.now)
+        wrong = {key for key in found.keys() | shown if found.get(key) != shown.get(key)}
+        assert not wrong, [(key, found.get(key), shown.get(key)) for key in sorted(wrong)]
         for row in rows:
             assert row.message == self.model.mails[row.message.id].new.message
+
+    @invariant()
+    def nothing_is_active_on_both_hosts(self) -> None:
+        if hasattr(self, "store"):
+            rows = self.loop.run(self.other.select(EVERY, self.now))
+            found = {
+                row.recipient.id: (row.recipient.state, row.recipient.address, row.recipient.tries) for row in rows
+            }
+            assert found == {
+                f"{message_id}.{n}": (one.state, one.address, one.tries)
+                for every in self.model.there.values()
+                for (message_id, n), one in every.items()
+            }
 
     @invariant()
     def counts_agree(self) -> None:
         if hasattr(self, "store"):
             stats = self.loop.run(self.store.stats(self.now))
-            assert replace(stats, domains=()) == self.model.stats(self.now)
+            found, expected = replace(stats, domains=()), self.model.stats(self.now)
+            assert found == expected, f"{found}\n{expected}"
             open_ones = sum(one.state in (State.READY, State.HELD) for one in self.model.ones.values())
             assert sum(count for _, count, _ in stats.domains) == open_ones
 
@@ -277,6 +437,8 @@ class StoreMachine(RuleBasedStateMachine):
         if not hasattr(self, "store"):
             return
         for message_id, kept in self.model.mails.items():
+            if message_id in self.model.there:
+                continue  # the last octets may be remembered for a while
             if kept.finished_at is None:
                 assert self.loop.run(self.store.content(message_id)) == Content(kept.new.head, kept.new.body)
             else:

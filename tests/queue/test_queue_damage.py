@@ -10,8 +10,10 @@ from queue_mails import LATER, NOW, OK, mail, message_id, outcome
 
 from mtad.config import Paths
 from mtad.mail.envelope import Job, State
+from mtad.queue.audit import Entry
 from mtad.queue.sqlite import SqliteStore, open_store
-from mtad.queue.store import Damaged, Release, Selector, StoreError, Unsound
+from mtad.queue.store import Damaged, Hold, Release, Selector, StoreError, Unsound
+from mtad.queue.transfers import Begin
 
 HELD = Selector(all=True, states=("held",))
 
@@ -160,3 +162,28 @@ async def everything(store: SqliteStore) -> list[Job]:
             if await store.set_aside(NOW):
                 return await everything(store)
     return []
+
+
+async def test_a_try_that_took_too_long_does_not_end_what_was_exported(paths: Paths) -> None:
+    """Found by the model: its lease was over, nobody else had taken it, and its outcome dropped the parked body."""
+    store = open_store(paths, lambda: NOW)
+    await store.accept(mail(1))
+    (job,) = await store.lease(NOW, NOW + 1, 10)
+    begun = await store.transfer(lambda them: them.begin(Begin(Selector(all=True), 0, "h.test", Entry(), NOW + 2)))
+    assert begun is not None
+    assert not await store.settle(outcome(job, State.DONE, OK))
+    await store.transfer(lambda them: them.abort((begun.id, NOW + 3, Entry())))
+    assert (await store.content(message_id(1))).body == b"hello\r\n"
+    await store.close()
+
+
+async def test_what_an_operator_held_stays_held_when_a_late_lease_is_renewed(paths: Paths) -> None:
+    store = open_store(paths, lambda: NOW)
+    await store.accept(mail(1))
+    (job,) = await store.lease(NOW, NOW + 1, 10)
+    assert (await store.change(Selector(all=True), Hold(), NOW + 2)).recipients == 1
+    assert await store.renew(job, NOW + 60)
+    assert await store.settle(outcome(job, State.READY, LATER, next_at=NOW + 99))
+    (row,) = await store.select(HELD, NOW + 3)
+    assert row.recipient.tries == 1
+    await store.close()
