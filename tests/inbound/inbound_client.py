@@ -3,13 +3,29 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 from inbound_house import codes
 
 from mtad.inbound.server import Inbound
+
+
+@asynccontextmanager
+async def serving(inbound: Inbound) -> AsyncIterator[Inbound]:
+    """Its listeners, open for so long."""
+    await inbound.start()
+    try:
+        yield inbound
+    finally:
+        await inbound.drain(0.0)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the loop turn until it is so; the test's timeout ends a wait in vain."""
+    while not condition():
+        await asyncio.sleep(0)
 
 
 class Client:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from inbound_client import Client, connected, trusting
+from inbound_client import Client, connected, serving, trusting, until
 from inbound_house import PASSWORD, House, codes
 
 from mtad.config import Limits, Listen, Smtp
@@ -35,23 +35,14 @@ async def running(
         smtp=Smtp(),
         listen=listen or house.config.listen,
     )
-    inbound = house.inbound(config, guard=house.make_guard(config) if guarded else None)
-    await inbound.start()
-    try:
+    async with serving(house.inbound(config, guard=house.make_guard(config) if guarded else None)) as inbound:
         yield inbound
-    finally:
-        await inbound.drain(0.0)
 
 
 def client_of(
     inbound: Inbound, source: str = "smtp", ip: str = "127.0.0.1", **more: Any
 ) -> AbstractAsyncContextManager[Client]:
     return connected(inbound, source, local_addr=(ip, 0), **more)
-
-
-async def until(condition: Any) -> None:
-    while not condition():
-        await asyncio.sleep(0)
 
 
 # Early talkers (row 8)

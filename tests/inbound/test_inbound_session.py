@@ -8,13 +8,13 @@ import stat
 import struct
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Any
 
 import aiosmtpd.smtp
 import pytest
-from inbound_client import connected, trusting
+from inbound_client import connected, serving, trusting, until
 from inbound_house import PASSWORD, House, codes
 
 from mtad.config import Limits
@@ -29,26 +29,12 @@ MAIL = ENVELOPE + b"Subject: hi\r\n\r\nbody\r\n.\r\n"
 
 @pytest.fixture
 async def inbound(house: House) -> AsyncIterator[Inbound]:
-    made = house.inbound()
-    await made.start()
-    yield made
-    await made.drain(0.0)
-
-
-@asynccontextmanager
-async def started(house: House, **limits: Any) -> AsyncIterator[Inbound]:
-    made = house.inbound(replace(house.config, limits=replace(Limits(), **limits)))
-    await made.start()
-    try:
+    async with serving(house.inbound()) as made:
         yield made
-    finally:
-        await made.drain(0.0)
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Let the loop turn until it is so; the test's timeout ends a wait in vain."""
-    while not condition():
-        await asyncio.sleep(0)
+def started(house: House, **limits: Any) -> AbstractAsyncContextManager[Inbound]:
+    return serving(house.inbound(replace(house.config, limits=replace(Limits(), **limits))))
 
 
 class SlowStore:
