@@ -17,7 +17,6 @@ from mtad.tls import probe
 from mtad.tls.probe import ProbeError, Seen, Talk, Way
 
 STRANGER_FROM, STRANGER_TO = "doctor@example.net", "doctor@example.com"  # RFC 2606: nobody's
-OUT_DEFAULT = "gmail.com"
 TEST_ENTRY = "2.0.0.127.zen.spamhaus.org"  # every list has it (RFC 5782 5)
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104  (compared, not bound)
 

@@ -10,7 +10,6 @@ from typing import Any
 
 Row = Mapping[str, Any]
 
-COLUMN_MAX = 60  # of a comment that explains a record
 _OURS = ("v=spf1", "v=dmarc1", "v=stsv1", "v=tlsrptv1", "v=dkim1")
 
 
