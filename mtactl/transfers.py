@@ -20,6 +20,7 @@ from mtactl.errors import EX_DATAERR, EX_NOTHING, EX_OK, EX_TEMPFAIL, EX_USAGE, 
 from mtad.control.operation import SELECTOR
 
 PART_BYTES = 384 * 1024
+LINE_MAX_BYTES = 16 << 20  # as the daemon takes it
 ANSWER_S = 600.0  # storing a large queue takes its time
 _HEADER = re.compile(rb'\{"mtad_transfer":\d+,"id":"([0-9a-f]{12})"')
 
@@ -183,7 +184,9 @@ def _confirm(options: Options, receipt: str, out: IO[bytes]) -> int:
 def _take(options: Options, source: IO[bytes]) -> int:
     transfer, part, pending, done = "", 0, [], False
     size = 0
-    for line in source:
+    while line := source.readline(LINE_MAX_BYTES + 1):
+        if len(line) > LINE_MAX_BYTES:
+            raise CallError("that is not what `mtactl queue export` prints: a line is too long", EX_DATAERR)
         if line.startswith(b'{"confirm"'):
             return _activate(options, str(_json(line).get("confirm", "")))
         if not transfer:

@@ -24,6 +24,8 @@ from mtad.backup.sealed import Opened, Sealer, SealError, Secret, Sink
 FORMAT = 1
 ABOUT, MANIFEST, DATABASE, SETTINGS = "backup.json", "MANIFEST.json", "mta.db", "mtad.toml"
 JSON_MAX_BYTES = 256 << 20  # of the manifest; a million bodies have 100 MB
+ABOUT_MAX_BYTES = 1 << 20
+HEAD_MAX_BYTES = 1 << 20  # of what tar says of a file before it: a long name
 BLOCK_BYTES = 256 * 1024
 
 # Measured on a queue of text and encoded attachments: level 3 is twice as fast as 6 and 11 % larger.
@@ -44,6 +46,22 @@ class Member:
     size_bytes: int
     mode: int
     mtime: int
+
+
+class _Info(tarfile.TarInfo):
+    """tarfile reads what stands before a file as a whole, however long it says it is."""
+
+    _LONG = frozenset(
+        (
+            tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
+            tarfile.GNUTYPE_LONGLINK, tarfile.GNUTYPE_SPARSE,
+        )
+    )  # fmt: skip
+
+    def _proc_member(self, tar: tarfile.TarFile) -> Any:
+        if self.type in self._LONG and self.size > HEAD_MAX_BYTES:
+            raise BackupError("it is damaged: a name in it is too long")
+        return super()._proc_member(tar)  # type: ignore[misc]
 
 
 class Packer:
@@ -125,7 +143,7 @@ def opened(file: IO[bytes], secret: Secret | None) -> Iterator[tarfile.TarFile]:
             raise BackupError("it is not encrypted")
         with (
             gzip.GzipFile(fileobj=plain, mode="rb") as unpacked,
-            tarfile.open(fileobj=unpacked, mode="r|", bufsize=BLOCK_BYTES) as tar,
+            tarfile.open(fileobj=unpacked, mode="r|", bufsize=BLOCK_BYTES, tarinfo=_Info) as tar,
         ):
             yield tar
             while octets := unpacked.read(BLOCK_BYTES):  # to the end: its check sum, and nothing behind the archive

@@ -10,6 +10,7 @@ from typing import IO, Any
 
 from mtad.backup.archive import (
     ABOUT,
+    ABOUT_MAX_BYTES,
     BLOCK_BYTES,
     DATABASE,
     MANIFEST,
@@ -105,6 +106,8 @@ def judge(
 def _about(member: Member, source: IO[bytes]) -> tuple[bytes, Mapping[str, Any]]:
     import io
 
+    if member.size_bytes > ABOUT_MAX_BYTES:
+        raise BackupError(f"{member.name} is too large")
     octets = source.read()
     about = read_json(member, io.BytesIO(octets))
     try:
@@ -152,7 +155,7 @@ def _open_copy(path: str) -> sqlite3.Connection:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         if application != APPLICATION_ID:
             raise BackupError("its database is not one of mtad")
-    except (sqlite3.Error, BackupError) as error:
+    except (sqlite3.Error, UnicodeError, BackupError) as error:
         connection.close()
         if isinstance(error, BackupError):
             raise
@@ -165,7 +168,7 @@ def _check_file(connection: sqlite3.Connection | None, member: Member, digest: A
     message_id = member.name.removeprefix("queue/")
     try:
         row = connection.execute(_BODY, (ident.to_int(message_id),)).fetchone() if connection is not None else None
-    except (sqlite3.Error, ValueError):
+    except (sqlite3.Error, ValueError, TypeError):
         row = None
     if row is None:
         found.complain(f"the body of {message_id} belongs to no message")
@@ -197,6 +200,10 @@ def _check_database(connection: sqlite3.Connection, digests: Mapping[str, tuple[
                 found.complain(f"the body of {ident.from_int(number)} was damaged when the backup was made")
     except sqlite3.Error as error:
         raise BackupError(f"its database is damaged: {error}") from None
+    except BackupError:
+        raise
+    except (TypeError, ValueError):  # columns of other types, ids and texts that are none
+        raise BackupError("its database is damaged: its rows are not those of mtad") from None
     said = found.about["counts"]
     for name, count in found.counts.items():
         if name in said and said[name] != count:

@@ -19,6 +19,7 @@ from mtad.queue.bodies import digest_of
 from mtad.queue.damage import Damage, Texts
 from mtad.queue.sqlite import ORPHAN_AGE_S
 from mtad.queue.store import StoreError
+from mtad.queue.writer import store_error
 
 _RESTORE = "stop mtad and restore a backup: docs/recovery.md"
 _OPEN = (State.READY, State.HELD, State.TRASHED)
@@ -66,8 +67,8 @@ def queue(path: str, paths: Paths, seen: Seen, now: float = 0.0) -> Iterator[Fin
             yield from _messages(connection, paths, named, seen)
             yield from _rows(connection)
             yield from _users(connection)
-        except sqlite3.DatabaseError as error:
-            yield Finding("error", f"{paths.database}: {error}", _RESTORE)
+        except (sqlite3.DatabaseError, UnicodeError) as error:
+            yield Finding("error", f"{paths.database}: {store_error(error)}", _RESTORE)
             return
     if not broken:  # else nobody knows which files are needed
         yield from _spool(paths, named, now)

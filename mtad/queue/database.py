@@ -107,7 +107,7 @@ def open_copy(path: str) -> sqlite3.Connection:
     try:
         _check_owner(connection, path)
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeError) as error:
         connection.close()
         raise StoreError(f"cannot use {path}: {store_error(error)}") from None
     except StoreError:
@@ -142,7 +142,7 @@ def _open(paths: Paths, uri: str, *, write: bool) -> sqlite3.Connection:
         connection.execute(_PICKED)
         if not write:
             connection.execute("PRAGMA query_only = ON")
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeError) as error:
         if connection is not None:
             connection.close()
         cause = store_error(error)

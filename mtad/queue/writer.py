@@ -273,7 +273,10 @@ def _public(error: Exception) -> Exception:
     return error
 
 
-def store_error(error: sqlite3.Error) -> StoreError:
+def store_error(error: sqlite3.Error | UnicodeError) -> StoreError:
+    """A UnicodeError: SQLite complained of a text that is none."""
+    if isinstance(error, UnicodeError):
+        return Unsound("the database is damaged (a text in it is none): see `mtactl check` and docs/recovery.md")
     code = getattr(error, "sqlite_errorcode", None)
     name = getattr(error, "sqlite_errorname", type(error).__name__)
     if damage.is_damage(error):

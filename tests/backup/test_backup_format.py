@@ -5,6 +5,8 @@ import io
 import os
 import shutil
 import sqlite3
+import tarfile
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -181,4 +183,45 @@ def test_a_file_of_somebody_else(tmp_path: Path) -> None:
     packer.add(Member("mta.db", other.stat().st_size, 0o600, 1), io.BytesIO(other.read_bytes()))
     packer.finish(2.0)
     with pytest.raises(BackupError, match="not one of mtad"):
+        look(out.getvalue(), tmp_path)
+
+
+def tar_of(info: tarfile.TarInfo, octets: bytes) -> bytes:
+    return gzip.compress(info.tobuf() + octets + bytes(-len(octets) % 512) + bytes(1024), 1)
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.REGTYPE])
+def test_what_says_it_is_large_is_not_taken_into_memory(tmp_path: Path, kind: bytes) -> None:
+    info = tarfile.TarInfo("backup.json")
+    info.type, info.size = kind, 1 << 26
+    whole = tar_of(info, bytes(1 << 26))
+    tracemalloc.start()
+    try:
+        with pytest.raises(BackupError, match="too l"):
+            look(whole, tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_database_whose_rows_are_others(tmp_path: Path) -> None:
+    """The digests of the archive are right, its tables have the names of ours, and nothing else."""
+    path = tmp_path / "other.db"
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA application_id = 0x6D746164")
+    connection.execute("CREATE TABLE message (id, digest, size_bytes, finished_at)")
+    connection.execute("CREATE TABLE recipient (message, n, state)")
+    connection.execute("CREATE TABLE user (name)")
+    connection.execute("CREATE TABLE body (id, head, data)")
+    connection.execute("INSERT INTO message VALUES (-1, 'x', 'y', NULL)")
+    connection.execute("INSERT INTO body VALUES (-1, 5, 'text')")
+    connection.commit()
+    connection.close()
+    out = io.BytesIO()
+    packer = Packer(out, None)
+    about = (ABOUT % 1).encode()
+    packer.add(Member("backup.json", len(about), 0o600, 1), io.BytesIO(about))
+    packer.add(Member("mta.db", path.stat().st_size, 0o600, 1), io.BytesIO(path.read_bytes()))
+    packer.finish(2.0)
+    with pytest.raises(BackupError, match="its database is damaged"):
         look(out.getvalue(), tmp_path)

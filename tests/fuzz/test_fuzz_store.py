@@ -185,7 +185,8 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.jobs)
     @rule(data=st.data(), seconds=SECONDS)
     def renew(self, data: st.DataObject, seconds: int) -> None:
-        job, until = self.job(data), self.now + seconds
+        job = self.job(data)
+        until = max(job.until, self.now + seconds)  # for longer, and never for less
         kept = self.loop.run(self.store.renew(job, until))
         assert kept == self.model.renew(job, until)
         if not kept:

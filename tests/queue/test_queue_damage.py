@@ -10,6 +10,7 @@ from queue_mails import LATER, NOW, OK, mail, message_id, outcome
 
 from mtad.config import Paths
 from mtad.mail.envelope import Job, State
+from mtad.queue import check
 from mtad.queue.audit import Entry
 from mtad.queue.sqlite import SqliteStore, open_store
 from mtad.queue.store import Damaged, Hold, Release, Selector, StoreError, Unsound
@@ -187,3 +188,17 @@ async def test_what_an_operator_held_stays_held_when_a_late_lease_is_renewed(pat
     (row,) = await store.select(HELD, NOW + 3)
     assert row.recipient.tries == 1
     await store.close()
+
+
+async def test_a_schema_that_is_no_text(paths: Paths) -> None:
+    """SQLite's own complaint cannot be read then."""
+    await filled(paths, 1)
+    path = Path(paths.database)
+    octets = path.read_bytes()
+    assert b"CREATE TABLE site (" in octets
+    path.write_bytes(octets.replace(b"CREATE TABLE site (", b"CREATE \xff\xfe\xfd\xfc\xff site ("))
+    with pytest.raises(StoreError, match="the database is damaged"):
+        open_store(paths, lambda: NOW)
+    (found,) = check.queue(paths.database, paths, check.Seen())
+    assert found.level == "error"
+    assert "the database is damaged" in found.what
