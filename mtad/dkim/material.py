@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 
@@ -77,7 +77,7 @@ def parse(domain: str, selector: str, path: str, octets: bytes) -> SigningKey:
         private = serialization.load_pem_private_key(octets, password=None)
     except TypeError:
         raise DkimKeyError("has a passphrase; a service needs a key without one") from None
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, InternalError):
         raise DkimKeyError("holds no private key in PEM form") from None
     if isinstance(private, rsa.RSAPrivateKey):
         if private.key_size < RSA_BITS_MIN:

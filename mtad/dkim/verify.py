@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
@@ -259,7 +259,7 @@ def _public_key(kind: str, octets: bytes) -> rsa.RSAPublicKey | ed25519.Ed25519P
         if kind == "ed25519":
             return ed25519.Ed25519PublicKey.from_public_bytes(octets)
         key = serialization.load_der_public_key(octets)  # SubjectPublicKeyInfo, or the bare RSAPublicKey of RFC 8017
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, InternalError):
         raise _Verdict("permerror", "malformed key") from None
     if not isinstance(key, rsa.RSAPublicKey):
         raise _Verdict("permerror", "the record holds another kind of key")

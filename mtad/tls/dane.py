@@ -159,7 +159,7 @@ def _signed_by_key(record: Tlsa, certificate: "Certificate") -> bool:
     """Whether a record that holds a whole public key names who signed this."""
     if record.selector != 1 or record.matching != 0:
         return False
-    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+    from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
     from cryptography.hazmat.primitives.serialization import load_der_public_key
 
@@ -176,7 +176,7 @@ def _signed_by_key(record: Tlsa, certificate: "Certificate") -> bool:
             key.verify(certificate.signature, signed)
         else:
             return False
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, InternalError):
         return False
     return True
 
