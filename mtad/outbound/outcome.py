@@ -144,11 +144,11 @@ class Outcomes:
     ) -> bool:
         """Make the outcome durable, and tell of it. False when the lease was lost."""
         faults.point("deliver.after_250")
-        settlement = Settlement(job, attempts, after, made.messages, made.merges)
         wait_s = 0.1
         while True:
+            after = self._within_reach(after)
             try:
-                kept = await self._store.settle(settlement)
+                kept = await self._store.settle(Settlement(job, attempts, after, made.messages, made.merges))
                 break
             except StoreError as error:  # until it is recorded: the other way out would be to send it again
                 self._events.store_trouble(str(error))
@@ -164,6 +164,13 @@ class Outcomes:
             if recipient.last is not attempt.reply:
                 self._events.expired(job.message, recipient)
         return True
+
+    def _within_reach(self, after: Sequence[Recipient]) -> Sequence[Recipient]:
+        """The clock may have been set back since the next times were chosen: none is later than the rules allow now."""
+        latest = self._clock() + self._sites.furthest_s()
+        if all(recipient.next_at <= latest for recipient in after):
+            return after
+        return [replace(recipient, next_at=min(recipient.next_at, latest)) for recipient in after]
 
     def _after(self, before: Recipient, attempt: Attempt, job: Job, now: float) -> Recipient:
         schedule = self._sites.schedule(job.domain)

@@ -32,7 +32,6 @@ from mtad.outbound.route import Plan, Remote
 from mtad.outbound.security import Security
 from mtad.outbound.sites import Closed, Sites
 from mtad.outbound.transport import Transport
-from mtad.queue.retry import JITTER
 from mtad.queue.store import Damaged, Store, StoreError, Unsound
 from mtad.tls.contexts import Mode, client_context
 
@@ -224,7 +223,7 @@ class Scheduler:
             if now < self._latest - SET_BACK_S:
                 self._sites.set_back(now)
                 self._lanes.recheck()
-                await self._store.bring_forward(now, now + (1 + 2 * JITTER) * self._sites.longest_wait_s())
+                await self._store.bring_forward(now, now + self._sites.furthest_s())
             self._latest = now
             if closed and not 0 <= now - self._old_at < OLD_EVERY_S:
                 self._old_at = now

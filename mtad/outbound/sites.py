@@ -21,6 +21,7 @@ from mtad.mail.text import clean
 from mtad.outbound.suspensions import Suspensions
 from mtad.queue import pace
 from mtad.queue.pace import Pace, Sign, Warmup
+from mtad.queue.retry import JITTER
 from mtad.queue.store import SiteStore, StoredSite, StoreError
 
 SITES_MAX = 10_000
@@ -221,6 +222,10 @@ class Sites:
         """The longest of all such pauses."""
         delivery = self._config.delivery
         return max(chain(delivery.retry_s, *(rule.retry_s for rule in delivery.sites)))
+
+    def furthest_s(self) -> float:
+        """How far ahead the next try can be by any of them."""
+        return (1 + 2 * JITTER) * self.longest_wait_s()
 
     def room(self, site: Site, now: float) -> int:
         """How many jobs may be at work there."""

@@ -27,15 +27,19 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="add the results to this file, and print the table of all in it")
     parser.add_argument("--dir", type=Path, default=Path("/var/tmp"), help="where the daemons' data lie  [/var/tmp]")
     parser.add_argument("--seed", type=int, default=0, help="of the random instants; 0: a new one")
-    parser.add_argument("names", nargs="*", help="only these: " + ", ".join(SCENARIOS))
+    parser.add_argument("names", nargs="*", help="only these, so often with NAME=COUNT: " + ", ".join(SCENARIOS))
     given = parser.parse_args()
-    for name in given.names:
+    chosen: list[tuple[Scenario, tuple[int, ...]]] = []
+    for word in given.names or SCENARIOS:
+        name, counted, count = word.partition("=")
         if name not in SCENARIOS:
             parser.error(f"there is no {name}: {', '.join(SCENARIOS)}")
-    results: list[Result] = []
-    for name in given.names or SCENARIOS:
+        if counted and not (count.isdecimal() and int(count)):
+            parser.error(f"{word}: how often is a number from 1 on")
         scenario = SCENARIOS[name]
-        pieces = scenario.long if given.long else (scenario.short,)
+        chosen.append((scenario, (int(count),) if counted else scenario.long if given.long else (scenario.short,)))
+    results: list[Result] = []
+    for scenario, pieces in chosen:
         for count in pieces:
             if (result := _run(scenario, count, given.dir, given.seed)) is not None:
                 results.append(result)

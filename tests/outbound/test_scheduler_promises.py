@@ -233,3 +233,34 @@ async def test_what_the_old_address_is_told_does_not_end_a_redirected_recipient(
         (report,) = [mail for mail in new.mails if mail.sender.startswith("MAIL FROM:<>")]
         assert b"Final-Recipient: rfc822; c@y.test" in report.octets
         assert b"Final-Recipient: rfc822; b@" not in report.octets
+
+
+async def test_a_clock_that_is_set_back_while_an_outcome_is_made_up_keeps_no_mail_until_then(tmp_path):
+    """The next try is chosen by the old time, and stored when the queue was brought forward already."""
+    month_s = 30 * 86400.0
+    brought = asyncio.Event()
+
+    class SetBack(Moody):
+        def __getattr__(self, name):
+            call = super().__getattr__(name)
+
+            async def between(*args, **more):
+                if name == "select" and not brought.is_set():  # the report is being made
+                    made.clock.ahead = -month_s
+                    made.scheduler.wake()
+                    await asyncio.wait_for(brought.wait(), 10)
+                result = await call(*args, **more)
+                if name == "bring_forward":
+                    brought.set()
+                return result
+
+            return between
+
+    says = {"RCPT TO:<b@": "550 5.1.1 who?", "RCPT TO:<c@": "450 4.2.1 not now"}
+    async with serving(Peer(says=says)) as peer, house(tmp_path, routes=to(peer.port), retry_s=(100.0,)) as made:
+        async with running(made, store=SetBack(made.store)) as scheduler:
+            name = await made.put("b@y.test", "c@y.test")
+            scheduler.wake()
+            [_, row] = await made.settled(name)
+            assert row.state == State.READY
+            assert row.next_at < made.clock() + 200
