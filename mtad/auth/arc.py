@@ -12,7 +12,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from mtad.dkim.canonical import RelaxedBody, relaxed_field
+from mtad.dkim.canonical import RelaxedBody, relaxed_field, without_line_ends
 from mtad.dkim.taglist import tag_list
 from mtad.dkim.verify import Lookup, public_key
 from mtad.mail import headers
@@ -152,21 +152,13 @@ def _verify_message(fields: Sequence[tuple[bytes, bytes]], body: bytes, raw: byt
     names = [name.strip().lower().encode() for name in tags["h"].split(":")]
     if _AS in names:
         raise _Broken("the message signature covers a seal")
-    form, _, body_form = tags.get("c", "simple").partition("/")
+    form, _, body_form = tags.get("c", "simple").partition("/")  # RFC 6376 3.5: simple/simple
     body_form = body_form or "simple"
     if form not in ("simple", "relaxed") or body_form not in ("simple", "relaxed"):
         raise _Broken("unknown canonicalization")
     if hashlib.sha256(_body(body, relaxed=body_form == "relaxed")).digest() != _octets(tags["bh"]):
         raise _Broken("the body was changed")
-    # Without c= it should be simple (RFC 6376 3.5), but there are those who always sign the relaxed form.
-    forms = (form,) if "c" in tags else ("simple", "relaxed")
-    for number, one in enumerate(forms, 1):
-        try:
-            _check(_signed(fields, names, raw, relaxed=one == "relaxed"), tags, lookup, "the message signature")
-            return
-        except _Broken:
-            if number == len(forms):
-                raise
+    _check(_signed(fields, names, raw, relaxed=form == "relaxed"), tags, lookup, "the message signature")
 
 
 def _signed(fields: Sequence[tuple[bytes, bytes]], names: Sequence[bytes], raw: bytes, *, relaxed: bool) -> bytes:
@@ -210,8 +202,8 @@ def _form(name: bytes, field: bytes, *, relaxed: bool) -> bytes:
 
 
 def _body(body: bytes, *, relaxed: bool) -> bytes:
-    if not relaxed:
-        return body.rstrip(b"\r\n") + b"\r\n"
+    if not relaxed:  # RFC 6376 3.4.3: of the line ends at the end, one; lone CR and LF are none
+        return body[: without_line_ends(body)] + b"\r\n"
     parts: list[bytes] = []
     form = RelaxedBody(parts.append)
     form.update(body)

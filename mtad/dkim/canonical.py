@@ -31,7 +31,7 @@ class RelaxedBody:
         self._tail = text[cut:]
         if self._tail:
             text = text[:cut]
-        solid = _without_line_ends(text)
+        solid = without_line_ends(text)
         ends = (len(text) - solid) // 2
         if solid:
             self._line_ends()
@@ -94,7 +94,7 @@ def collapse(text: bytes) -> bytes:
     return text
 
 
-def _without_line_ends(text: bytes) -> int:
+def without_line_ends(text: bytes) -> int:
     """The length of `text` without the CRLFs at its end."""
     rest = len(text.rstrip(b"\r\n"))
     ends = len(text) - rest
