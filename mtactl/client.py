@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mtactl.errors import EX_NOPERM, EX_SOFTWARE, EX_TEMPFAIL, EX_UNAVAILABLE, CallError, Unreachable
+from mtactl.submit.queue import frames
 from mtad.control import wire
 from mtad.control.operation import Operation
 
 CONNECT_S = 5.0
 ANSWER_S = 120.0  # without an octet from the daemon
-READ_BYTES = 256 * 1024
 SOCKET_PATH_MAX = 107  # sun_path of unix(7), without its final NUL
 SERVICE_SOCKET = "/run/mtad/control.sock"
 
@@ -60,7 +60,7 @@ class Client:
                 raise CallError(f"no answer from mtad for {self._answer_s:.0f} seconds", EX_TEMPFAIL) from None
             except ConnectionError:
                 raise CallError("mtad closed the connection before it answered", EX_TEMPFAIL) from None
-            except wire.WireError as error:
+            except (ValueError, RecursionError) as error:
                 raise CallError(f"mtad's answer makes no sense: {error}", EX_SOFTWARE) from None
 
     def _connect(self) -> socket.socket:
@@ -82,19 +82,18 @@ class Client:
         return connection
 
     def _rows(self, connection: socket.socket) -> Iterator[dict[str, Any]]:
-        decoder = wire.Decoder(wire.REPLY_MAX_BYTES)
-        while octets := connection.recv(READ_BYTES):
-            for frame in decoder.feed(octets):
-                if "error" in frame:
-                    raise _failure(frame)
-                row = frame.get("parameters")
-                if not isinstance(row, dict):
-                    raise wire.WireError("a reply without parameters")
-                if row:
-                    yield row
-                if not frame.get("continues"):
-                    return
-        raise ConnectionError
+        for frame in frames(connection):
+            if not isinstance(frame, dict):
+                raise wire.WireError("the frame is not an object")
+            if "error" in frame:
+                raise _failure(frame)
+            row = frame.get("parameters")
+            if not isinstance(row, dict):
+                raise wire.WireError("a reply without parameters")
+            if row:
+                yield row
+            if not frame.get("continues"):
+                return
 
 
 def _failure(frame: dict[str, Any]) -> CallError:

@@ -33,55 +33,58 @@ def table(columns: Sequence[Column], rows: Iterable[Row], out: TextIO, now: floa
     """Aligned columns. The first page sets the widths, so that any number of rows streams through."""
     if not columns:
         return
-    lines = (_cells(columns, row, now) for row in rows)
-    first = list(islice(lines, PAGE + 1))
+    rows = iter(rows)
+    first = list(_cells(columns, islice(rows, PAGE + 1), now))
     if not first:
         return
     width = width_of(out)
     titles = [column.title for column in columns]
     widths = [max(map(len, cells)) for cells in zip(titles, *first, strict=True)]
+    lines = chain([tuple(titles)], first, _cells(columns, rows, now))
     if out.isatty():
         plan = fit(titles, widths, width)
         columns, widths = [columns[index] for index, _ in plan], [wide for _, wide in plan]
-        fitted: Iterator[list[str]] = (
-            [cut(cells[index], wide) for index, wide in plan] for cells in chain([titles], first, lines)
+        fitted: Iterator[tuple[str, ...]] = (
+            tuple([cut(cells[index], wide) for index, wide in plan]) for cells in lines
         )
         if len(first) <= PAGE:
             _rich(columns, list(fitted), out, width)
             return
     else:
-        fitted = chain([titles], first, lines)
+        fitted = lines
     _aligned(columns, widths, fitted, width, out)
 
 
 def plain_table(columns: Sequence[Column], rows: Sequence[Row], out: TextIO, now: float, width: int) -> None:
     """The same for a few rows that are part of something else."""
-    lines = [[column.title for column in columns], *(_cells(columns, row, now) for row in rows)]
+    lines = [tuple(column.title for column in columns), *_cells(columns, rows, now)]
     _aligned(columns, [max(map(len, cells)) for cells in zip(*lines, strict=True)], lines, width, out)
 
 
 def _aligned(
-    columns: Sequence[Column], widths: Sequence[int], lines: Iterable[Sequence[str]], width: int, out: TextIO
+    columns: Sequence[Column], widths: Sequence[int], lines: Iterable[tuple[str, ...]], width: int, out: TextIO
 ) -> None:
+    fields = "  ".join(f"%{'' if column.right else '-'}{wide}s" for column, wide in zip(columns, widths, strict=True))
     for cells in lines:
-        fields = [
-            cell.rjust(wide) if column.right else cell.ljust(wide)
-            for cell, wide, column in zip(cells, widths, columns, strict=True)
-        ]
-        line = "  ".join(fields).rstrip()
+        line = (fields % cells).rstrip()
         out.write(f"{line if len(line) <= width else line[: width - 3] + '...'}\n")
 
 
 def named(columns: Sequence[Column], rows: Iterable[Row], style: str, out: TextIO, now: float) -> None:
     from tabulate import tabulate
 
-    lines = [_cells(columns, row, now) for row in rows]
+    lines = list(_cells(columns, rows, now))
     # Look-alikes stay what they are: a queue id "1e5" is no number.
     out.write(tabulate(lines, [column.title for column in columns], tablefmt=style, disable_numparse=True) + "\n")
 
 
-def _cells(columns: Sequence[Column], row: Row, now: float) -> list[str]:
-    return [clean(str(column.cell(row, now)), CELL_MAX) for column in columns]
+def _cells(columns: Sequence[Column], rows: Iterable[Row], now: float) -> Iterator[tuple[str, ...]]:
+    """A page at a time, and column by column: there may be many."""
+    rows = iter(rows)
+    while page := list(islice(rows, PAGE + 1)):
+        yield from zip(
+            *([clean(str(column.cell(row, now)), CELL_MAX) for row in page] for column in columns), strict=True
+        )
 
 
 def width_of(out: TextIO) -> int:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 60.0
 READ_BYTES = 256 * 1024
+FRAME_MAX_BYTES = 1 << 24
 
 # The columns of Postfix for queue ids of more than ten characters.
 HEADER = f"{'----Queue ID-----':<17} {'--Size--':>8} {'---Arrival Time----':<19} {'--Sender/Recipient------'}\n"
@@ -67,7 +68,7 @@ def call(path: str, method: str, parameters: "Mapping[str, object]") -> "Iterato
         link.connect(path)
         request = {"method": f"io.mtad.{method}", "parameters": parameters, "more": True}
         link.sendall(json.dumps(request).encode() + b"\0")
-        for frame in _frames(link):
+        for frame in frames(link):
             answer = frame.get("parameters") or {}
             if "error" in frame:
                 name = str(frame["error"]).rpartition(".")[2]
@@ -80,15 +81,16 @@ def call(path: str, method: str, parameters: "Mapping[str, object]") -> "Iterato
         link.close()
 
 
-def _frames(link: _socket.socket) -> "Iterator[dict[str, Any]]":
-    """JSON objects, each ended by NUL. ConnectionResetError when no more come."""
+def frames(link: _socket.socket) -> "Iterator[Any]":
+    """JSON objects, each ended by NUL. ConnectionResetError when no more come, ValueError for something else."""
     pending = b""
-    while True:
+    while len(pending) < FRAME_MAX_BYTES:
         chunk = link.recv(READ_BYTES)
         if not chunk:
             raise ConnectionResetError(104, "the connection was closed")
-        *frames, pending = (pending + chunk).split(b"\0")
-        yield from json.loads(b"[" + b",".join(frames) + b"]")  # one by one they take twice the time
+        *whole, pending = (pending + chunk).split(b"\0")
+        yield from json.loads(b"[" + b",".join(whole) + b"]")  # one by one they take twice the time
+    raise ValueError("the frame is too large")
 
 
 def _mailq(places: "Places") -> int:

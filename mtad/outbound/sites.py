@@ -356,9 +356,14 @@ class Sites:
             return Closed("warm-up", pace.next_day(now), Reply(451, ENOUGH, words))
         return None
 
+    @property
+    def closes_any(self) -> bool:
+        """Whether there may be mail that may not go to its site now."""
+        return bool(self._shut or self.suspensions)
+
     def why_not(self, domain: str, user: str, now: float) -> Closed | None:
         """The same for mail that waits in the queue, as far as the site of its domain is known."""
-        if not self._shut and not self.suspensions:
+        if not self.closes_any:
             return None
         site = self._domains.get(domain) or self._sites.get(domain) or Site(domain)
         return self.closed(site, domain, user, now)

@@ -13,12 +13,13 @@ from mtad.mail.event import Event, Wanted
 from mtad.queue import keys
 from mtad.queue.history import Report, Sent, Sought, Tally
 from mtad.queue.historyrows import Asked, HistoryRows, Looked
-from mtad.queue.listing import Listing
+from mtad.queue.listing import Listing, SelectLines
 from mtad.queue.operate import BundleAll, ChangeAll, Operate, Select, SortAll
 from mtad.queue.store import (
     Bundle,
     BundleBy,
     Change,
+    Closure,
     Group,
     GroupBy,
     Listed,
@@ -35,10 +36,11 @@ from mtad.queue.writer import Phase, Work, Writer, one_by_one
 class Looking:
     def __init__(self, connection: sqlite3.Connection, writer: Writer, operate: Operate) -> None:
         self._writer = writer
-        history = HistoryRows(connection)
+        history, listing = HistoryRows(connection), Listing(connection, operate.lookup)
         self._select = Work("select", one_by_one(operate.select), Phase.READ)
         self._keyed = Work("keyed", one_by_one(partial(keys.owner, connection)), Phase.READ)
-        self._listing = Work("listing", one_by_one(Listing(connection).read), Phase.READ)
+        self._lines = Work("lines", one_by_one(listing.select), Phase.READ)
+        self._mailq = Work("mailq", one_by_one(listing.mailq), Phase.READ)
         self._preview = Work("preview", one_by_one(operate.preview))  # it writes to a table of its own, in memory
         self._bundles = Work("bundles", one_by_one(operate.bundles), Phase.READ)
         self._sort = Work("sort", one_by_one(operate.sort), Phase.READ)
@@ -63,10 +65,16 @@ class Looking:
     async def keyed(self, uid: int, key: str) -> str:
         return await self._writer.do(self._keyed, (uid, key))
 
-    async def listing(
+    async def lines(
+        self, what: Selector, now: float, start: Place = (0, 0), limit: int | None = None, *,
+        waits: bool = False, closed: Sequence[Closure] = (),
+    ) -> Listed:  # fmt: skip
+        return await self._writer.do(self._lines, SelectLines(what, now, start, limit, waits, tuple(closed)))
+
+    async def mailq(
         self, now: float, start: Place = (0, 0), uid: int | None = None, shut: Mapping[str, str] | None = None
     ) -> Listed:
-        return await self._writer.do(self._listing, (now, start, uid, shut or {}))
+        return await self._writer.do(self._mailq, (now, start, uid, shut or {}))
 
     async def preview(self, what: Selector, change: Change, now: float, limit: int = 0, rows: int = 0) -> Preview:
         return await self._writer.do(self._preview, ChangeAll(what, change, now, limit, rows=rows))

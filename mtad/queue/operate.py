@@ -76,7 +76,7 @@ class Operate:
         self._connection = connection
 
     def select(self, ask: Select) -> Sequence[Row]:
-        where = selector.where(ask.what, ask.now, self._lookup)
+        where = selector.where(ask.what, ask.now, self.lookup)
         low, params = where.low, list(where.params)
         terms = [where.sql]
         if not ask.what.states:
@@ -121,7 +121,7 @@ class Operate:
         return Preview(recipients, active, self._found(_PICKED_ROWS, (ask.now, ask.rows)))
 
     def bundles(self, ask: BundleAll) -> Sequence[Bundle]:
-        where = selector.where(ask.what, ask.now, self._lookup)
+        where = selector.where(ask.what, ask.now, self.lookup)
         terms = [where.sql] if ask.what.states else [where.sql, _OPEN]
         sql = self._rows(terms, only_open=selector.only_open(ask.what), ordered=False)
         found = self._connection.execute(
@@ -133,7 +133,7 @@ class Operate:
         return [Bundle(*row) for row in found]
 
     def sort(self, ask: SortAll) -> Sequence[str]:
-        where = selector.where(ask.what, ask.now, self._lookup)
+        where = selector.where(ask.what, ask.now, self.lookup)
         terms = [where.sql] if ask.what.states else [where.sql, _OPEN]
         sql = self._rows(terms, only_open=selector.only_open(ask.what), ordered=False)
         order = f"{_ORDERS[ask.by]} {'DESC' if ask.down else 'ASC'}, m.id, r.n"
@@ -147,7 +147,7 @@ class Operate:
         """Put what the change is about into temp.picked. How many, and how many of them are leased."""
         if ask.what.empty:
             raise ValueError("a change needs to be told which recipients: no selector was given")
-        where = selector.where(ask.what, ask.now, self._lookup)
+        where = selector.where(ask.what, ask.now, self.lookup)
         sql = self._rows([where.sql, effects.allowed(ask.change)], only_open=True)
         one = self._connection.execute
         one("DELETE FROM temp.picked")
@@ -317,7 +317,8 @@ class Operate:
         sql = _ROWS.format(index=_OF_OPEN_MESSAGES if only_open else "", where=" AND ".join(terms))
         return sql + _IN_ORDER if ordered else sql
 
-    def _lookup(self, low: int, end: int) -> Sequence[int]:
+    def lookup(self, low: int, end: int) -> Sequence[int]:
+        """The numbers of messages in low <= number < end; two are enough."""
         found = self._connection.execute("SELECT id FROM message WHERE id >= ? AND id < ? LIMIT 2", (low, end))
         return [number for (number,) in found]
 

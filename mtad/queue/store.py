@@ -95,11 +95,18 @@ Place = tuple[int, int]
 """The number of a message and of one of its recipients, or a number below it."""
 
 
+Closure = tuple[str, str, str]
+"""A domain and a user whose mail does not go there now, and why."""
+
+
 class Listed(NamedTuple):
-    """A part of the whole queue: JSON, a line for each message. `rest` is where the next part begins."""
+    """A part of the queue: JSON, a line for each message. `rest` is where the next part begins, `recipients` how many
+    these are, `waits` which domains and users those have that wait, if it was asked."""
 
     lines: str
     rest: Place | None
+    recipients: int = 0
+    waits: tuple[tuple[str, str], ...] = ()
 
 
 # What `change` can do to the selected recipients.
@@ -332,7 +339,14 @@ class Store(Protocol):
     async def keyed(self, uid: int, key: str) -> str:
         """The id of the mail that this uid stored with this key, "" when none is remembered."""
 
-    async def listing(
+    async def lines(
+        self, what: Selector, now: float, start: Place = (0, 0), limit: int | None = None, *,
+        waits: bool = False, closed: Sequence[Closure] = (),
+    ) -> Listed:  # fmt: skip
+        """What `select` finds, as the operator sees it: from `start` on, as much as is quickly read, at most `limit`
+        recipients. `closed` is told as the reason of those that wait for it. ValueError."""
+
+    async def mailq(
         self, now: float, start: Place = (0, 0), uid: int | None = None, shut: Mapping[str, str] | None = None
     ) -> Listed:
         """All open messages, as `select` orders them, in the members of `postqueue -j`: those from `start` on, as many

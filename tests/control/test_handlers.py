@@ -21,7 +21,7 @@ from mtad.control.run import perform
 from mtad.control.said import words
 from mtad.mail.envelope import State
 from mtad.mail.reply import Reply
-from mtad.queue.listing import COMMANDS
+from mtad.queue.lines import COMMANDS
 
 LATER = Reply(451, "4.7.1", "try later", host="mx.b.test", stage="rcpt")
 
@@ -150,7 +150,7 @@ async def test_selectors(operator: Operator, given: dict[str, Any], addresses: l
 
 
 async def test_pages_put_a_message_together_again(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtad.control.handlers.queue.PAGE", 4)
+    monkeypatch.setattr("mtad.queue.listing.PAGE", 4)
     for start in range(0, 12, 3):
         await operator.bench.accept(*(f"u{n}@b.test" for n in range(start, start + 3)))
     rows = await operator.call("queue.list")
@@ -158,8 +158,8 @@ async def test_pages_put_a_message_together_again(operator: Operator, monkeypatc
     assert len(await operator.listed(limit=7)) == 7
 
 
-async def test_mailq_has_the_members_that_postfix_has(operator: Operator) -> None:
-    """The database writes them, so each kind of state and of reply is held against what Python makes of it."""
+async def test_the_database_writes_the_same_rows(operator: Operator) -> None:
+    """Each kind of state and of reply is held against what Python makes of it, which sorts."""
     replies = [
         LATER,
         Reply(451, "", 'no "status", no host'),
@@ -176,8 +176,12 @@ async def test_mailq_has_the_members_that_postfix_has(operator: Operator) -> Non
     await operator.bench.accept("active@b.test")
     await operator.bench.lease()
     await operator.bench.accept("ready@b.test")
-    listed, shown = await operator.call("queue.list"), await operator.call("queue.mailq")
+    shown = await operator.call("queue.mailq")
     assert {row["queue_name"] for row in shown} == {"active", "incoming", "deferred", "hold"}
+    for every in ((), ("active", "ready", "deferred", "held", "trashed", "done", "failed")):
+        listed = await operator.call("queue.list", state=every)
+        assert listed == await operator.call("queue.list", state=every, sort="age", reverse=True)
+    listed = await operator.call("queue.list")
     for row in listed:
         row["recipients"] = [
             {name: one[name] for name in ("address", "orig_address", "delay_reason")} for one in row["recipients"]

@@ -110,3 +110,11 @@ async def test_the_queue_shows_why_mail_waits_that_was_not_even_tried(operator: 
     assert [one["delay_reason"] for one in row["recipients"]] == [
         "451 4.3.2 Mail to this site is suspended: they move", "",
     ]  # fmt: skip
+    await operator.bench.accept("d@z.test", user="eve")
+    await operator.bench.accept("e@z.test", user="bob")
+    await operator.call("suspend.add", user="eve")
+    shown = await operator.call("queue.list")
+    assert [one["delay_reason"] for row in shown[1:] for one in row["recipients"]] == [
+        "451 4.3.2 Mail of this user is suspended", "",
+    ]  # fmt: skip
+    assert shown == await operator.call("queue.list", sort="age", reverse=True)

@@ -13,6 +13,7 @@ from mtad.mail.envelope import Content, Peer, State
 from mtad.queue.audit import Entry
 from mtad.queue.store import (
     Hold,
+    Listed,
     Redirect,
     Release,
     Restore,
@@ -661,16 +662,17 @@ async def test_the_listing_is_what_select_finds(store: Store) -> None:
         await store.accept(mail(n, *addresses, peer=Peer("local", uid=1000 + n)))
     await store.change(Selector(ids=(f"{message_id(1)}.2",)), Hold(), NOW)
     await store.lease(NOW, NOW + 60, 10)
-    lines, rest = await store.listing(NOW)
-    listed = [json.loads(line) for line in lines.split("\n")]
-    assert rest is None
+    every = await store.mailq(NOW)
+    assert every.rest is None
+    listed = [json.loads(line) for line in every.lines.split("\n")]
     assert [(row["queue_name"], row["queue_id"], one["address"]) for row in listed for one in row["recipients"]] == [
         ("active", row.message.id, row.recipient.address) for row in await store.select(Selector(all=True), NOW)
     ]
-    lines, rest = await store.listing(NOW, uid=1002)
-    assert json.loads(lines)["queue_id"] == message_id(2)
+    assert json.loads((await store.mailq(NOW, uid=1002)).lines)["queue_id"] == message_id(2)
+    some = await store.lines(Selector(domain="example.test", sender="alice@*"), NOW, limit=2)
+    assert [one["address"] for one in json.loads(some.lines)["recipients"]] == ["a@example.test", "b@example.test"]
     await store.change(ALL, Trash(), NOW)
-    assert await store.listing(NOW) == ("", None)
+    assert await store.mailq(NOW) == await store.lines(ALL, NOW) == Listed("", None)
 
 
 async def test_who_was_redirected_is_not_confirmed(store: Store) -> None:

@@ -289,7 +289,7 @@ async def test_the_listing_says_why_what_was_never_tried_waits(store: SqliteStor
     shut = {"@x.test": "451 4.3.2 suspended", "alice@example.test": "451 4.3.2 hers"}
 
     async def reasons(**more: int) -> list[str]:
-        lines, _ = await store.listing(NOW, shut=shut, **more)
+        lines = (await store.mailq(NOW, shut=shut, **more)).lines
         found = [json.loads(line)["recipients"] for line in lines.split("\n")]
         return [one["delay_reason"] for recipients in found for one in recipients]
 

@@ -432,20 +432,50 @@ async def test_users(paths: Paths) -> None:
     await store.close()
 
 
-async def test_pages_of_the_listing(sqlite_store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A message is divided only where it is too long for a row; no page looks at more than that."""
+@pytest.fixture
+async def long_mails(sqlite_store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> SqliteStore:
+    """Messages of 1, 1, 3, 9, 1, 4, 2, 1 recipients, that of the fifth in the trash; pages of 2, rows of 4 at most."""
     monkeypatch.setattr("mtad.queue.listing.PAGE", 2)
     monkeypatch.setattr("mtad.queue.listing.RECIPIENTS_PER_ROW", 4)
-    counts = [1, 1, 3, 9, 1, 4, 2, 1]
-    for number, count in enumerate(counts, 1):
+    for number, count in enumerate([1, 1, 3, 9, 1, 4, 2, 1], 1):
         await sqlite_store.accept(mail(number, *(f"{n}@example.test" for n in range(count))))
     await sqlite_store.change(Selector(ids=(message_id(5),)), Trash(), NOW)
+    return sqlite_store
+
+
+async def test_pages_of_mailq(long_mails: SqliteStore) -> None:
+    """A message is divided only where it is too long for a row; no page looks at more than that."""
     pages: list[list[int]] = []
     rest: Place | None = (0, 0)
     while rest is not None:
-        lines, rest = await sqlite_store.listing(NOW, rest)
-        pages.append([len(json.loads(line)["recipients"]) for line in lines.split("\n") if line])
+        found = await long_mails.mailq(NOW, rest)
+        pages.append([len(json.loads(line)["recipients"]) for line in found.lines.split("\n") if line])
+        rest = found.rest
     assert pages == [[1, 1], [3], [4], [4], [1], [4], [2], [1]]
+
+
+@pytest.mark.parametrize(
+    ("limit", "counts"),
+    [
+        (None, [1, 1, 3, 4, 4, 1, 4, 2, 1]),
+        (21, [1, 1, 3, 4, 4, 1, 4, 2, 1]),
+        (20, [1, 1, 3, 4, 4, 1, 4, 2]),
+        (6, [1, 1, 3, 1]),
+        (4, [1, 1, 2]),
+        (2, [1, 1]),
+        (1, [1]),
+    ],
+)
+async def test_pages_of_the_list(long_mails: SqliteStore, limit: int | None, counts: list[int]) -> None:
+    found: list[int] = []
+    rest: Place | None = (0, 0)
+    left = limit
+    while rest is not None and left != 0:
+        lines, rest, recipients, _ = await long_mails.lines(ALL, NOW, rest, left)
+        assert recipients <= 4
+        found += [len(json.loads(line)["recipients"]) for line in lines.splitlines()]
+        left = None if left is None else left - recipients
+    assert found == counts
 
 
 async def test_newest_id(sqlite_store: SqliteStore) -> None:
@@ -468,7 +498,8 @@ async def test_the_hot_statements_use_their_indexes(sqlite_store: SqliteStore) -
     await sqlite_store.lease(NOW, NOW + 60, 10, frozenset({"x.test"}))
     await sqlite_store.next_due(NOW)
     await sqlite_store.select(Selector(domain="y.test"), NOW)
-    await sqlite_store.listing(NOW)
+    await sqlite_store.mailq(NOW)
+    await sqlite_store.lines(ALL, NOW, waits=True)
     await sqlite_store.change(Selector(ids=(message_id(1),)), Hold(), NOW)
     await sqlite_store.sweep(NOW + 10, 1.0, 1.0)
     sqlite_store._connection.set_trace_callback(None)

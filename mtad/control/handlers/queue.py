@@ -17,12 +17,13 @@ from mtad.mail.envelope import State
 from mtad.outbound.sites import Site
 from mtad.queue import store as queue
 from mtad.queue.listing import RECIPIENTS_PER_ROW
-from mtad.queue.store import Bundle, Damaged, Place, Selector, SortBy
+from mtad.queue.store import Bundle, Closure, Damaged, Place, Selector, SortBy
 
 PAGE = 500
 GROUPS_MAX = 1000
 DOMAINS_MAX = 100_000
 SORTED_MAX = 1_000_000  # the ids of so many are in memory at once
+START: Place | None = (0, 0)
 OCTETS_PER_ROW = 48 * 1024
 CONTENT_MAX = 64 * 1024  # octets of a mail that are shown with everything else about it
 OPEN = frozenset({State.READY, State.LEASED, State.HELD})
@@ -94,12 +95,13 @@ async def messages(
         yield held
 
 
-async def queue_list(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
+async def queue_list(admin: Admin, args: Args) -> AsyncGenerator[Row | Lines, None]:
     what, now, limit, empty = selector(args), admin.clock(), args["limit"], True
     if what.empty:
         what = Selector(all=True)
     if sum(1 for name in ("group_by", "sort", "count") if args[name]) > 1:
         raise Failed("Usage", "--group-by, --sort and --count do not go together")
+    shown: AsyncGenerator[Row | Lines, None]
     if args["group_by"] or args["count"]:
         shown = _groups(admin, what, args["group_by"] or "all", limit or GROUPS_MAX, now)
     elif args["sort"]:
@@ -118,9 +120,22 @@ async def queue_list(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
         raise Failed("NothingMatched", "nothing matched")
 
 
-async def _listed(admin: Admin, what: Selector, limit: int | None, now: float) -> AsyncGenerator[Row, None]:
-    async for together in messages(admin, what, limit, now):
-        yield _shown(admin, together, now)
+async def _listed(admin: Admin, what: Selector, limit: int | None, now: float) -> AsyncGenerator[Lines, None]:
+    rest, left = START, limit
+    closes = admin.sites.closes_any
+    while rest is not None and left != 0:
+        found = await admin.store.lines(what, now, rest, left, waits=closes)
+        if closed := _closed(admin, found.waits, now):
+            found = await admin.store.lines(what, now, rest, left, waits=closes, closed=closed)
+        if found.lines:
+            yield Lines(found.lines)
+        rest, left = found.rest, left and left - found.recipients
+
+
+def _closed(admin: Admin, waits: Sequence[tuple[str, str]], now: float) -> list[Closure]:
+    """Why some of these destinations take no mail of these users now. It is not recorded with each mail that waits."""
+    why = ((domain, user, admin.sites.why_not(domain, user, now)) for domain, user in waits)
+    return [(domain, user, rows.reason(closed.reply)) for domain, user, closed in why if closed is not None]
 
 
 def _shown(admin: Admin, together: Sequence[queue.Row], now: float) -> Row:
@@ -185,11 +200,12 @@ async def queue_mailq(admin: Admin, args: Args) -> AsyncGenerator[Lines, None]:
     if not everything and caller.uid < 0:
         return
     shut = admin.sites.reasons(now) if everything else {}
-    rest: Place | None = (0, 0)
+    rest = START
     while rest is not None:
-        lines, rest = await admin.store.listing(now, rest, None if everything else caller.uid, shut)
-        if lines:
-            yield Lines(lines)
+        found = await admin.store.mailq(now, rest, None if everything else caller.uid, shut)
+        if found.lines:
+            yield Lines(found.lines)
+        rest = found.rest
 
 
 async def queue_show(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:

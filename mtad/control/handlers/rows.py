@@ -9,10 +9,8 @@ from mtad.mail.reply import Reply
 from mtad.queue import store as queue
 from mtad.queue.audit import Action
 from mtad.queue.history import TALLIED, Tally
-from mtad.queue.listing import COMMANDS, QUEUE_NAMES, REASON_MAX
+from mtad.queue.lines import COMMANDS, QUEUE_NAMES, REASON_MAX, STATES
 
-# Most alive first.
-_ORDER = ("active", "ready", "deferred", "held", "trashed", "failed", "done")
 _ATTEMPTS_MAX = 1000
 DAY_S, PERIOD_S, PERIODS = 86400, 1800, 48
 
@@ -68,7 +66,7 @@ def message(together: Sequence[queue.Row], now: float) -> Row:
     """One message with those of its recipients that were selected."""
     what = together[0].message
     recipients = [_recipient(row.recipient, now) for row in together]
-    state = min((recipient["state"] for recipient in recipients), key=_ORDER.index)
+    state = min((recipient["state"] for recipient in recipients), key=STATES.index)
     return {
         "queue_name": QUEUE_NAMES.get(state, state),  # what Postfix does not know keeps its word
         "queue_id": what.id,
