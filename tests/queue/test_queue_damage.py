@@ -72,6 +72,8 @@ async def test_a_row_that_cannot_be_used(paths: Paths, sql: str, why: str) -> No
         assert await store.settle(outcome(job, State.DONE, OK))
     assert await store.lease(NOW, NOW + 60, 100) == []  # it comes no more
     await store.select(Selector(all=True), NOW)  # and can be looked at, as far as there is something to see
+    await store.lines(Selector(all=True), NOW)
+    await store.mailq(NOW)
     await store.stats(NOW)
     await store.close()
 
