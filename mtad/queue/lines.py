@@ -87,19 +87,18 @@ SELECT CASE a.operation WHEN 'queue.hold_rule.add' THEN 'held by rule ' || a.id 
 FROM touched t JOIN audit a ON a.id = t.audit WHERE t.message = r.message AND t.n = r.n
     AND a.operation IN ('queue.hold', 'queue.hold_rule.add', 'user.freeze') ORDER BY t.audit DESC LIMIT 1
 """
-_REASON_OR_WHY = f"""
-CASE WHEN r.last_code != 0 THEN {_REASON}
-WHEN r.state = {State.READY:d} THEN coalesce(u.value, d.value, '')
-WHEN :uid IS NULL THEN coalesce(({_HOLDER}), '') ELSE '' END
+
+
+def mailq(why: str) -> str:
+    """A message with those of its recipients that are grouped together, in the members of `postqueue -j`. `why` is the
+    reason of what waits without having been tried."""
+    return f"""
+json_object({_POSTFIX}, 'recipients', json_group_array(json_object(
+    'address', r.address, 'orig_address', r.original, 'delay_reason', CASE WHEN r.last_code != 0 THEN {_REASON}
+        WHEN r.state = {State.READY:d} THEN {why} WHEN :uid IS NULL THEN coalesce(({_HOLDER}), '') ELSE '' END
+)))
 """
 
-MAILQ = f"""
-json_object({_POSTFIX}, 'recipients', json_group_array(
-    json_object('address', r.address, 'orig_address', r.original, 'delay_reason', {_REASON_OR_WHY})
-))
-"""
-"""A message with those of its recipients that are grouped together, in the members of `postqueue -j`. `u` and `d` are
-why mail of its user, or for the domain, waits without having been tried."""
 
 # `p` is the page: the recipients shown. `c` is why the site of the recipient takes no mail of this user now, or NULLs.
 _DOMAINS = """

@@ -21,16 +21,24 @@ _FROM_START = "m.finished_at IS NULL AND m.id >= :message AND (m.id > :message O
 
 _END = f"SELECT r.message, r.n {_OPEN_MESSAGES} WHERE {_FROM_START} ORDER BY m.id, r.n LIMIT 1 OFFSET :recipients"
 
-_MAILQ = f"""
+
+def _mailq(why: str, shut: str) -> str:
+    return f"""
 WITH shut (key, value) AS MATERIALIZED (SELECT key, value FROM json_each(:shut))
 SELECT group_concat(line, char(10)) FROM (
-    SELECT {lines.MAILQ} AS line {_OPEN_MESSAGES} {lines.LEASES}
-    LEFT JOIN shut d ON d.key = '@' || r.domain LEFT JOIN shut u ON m.user != '' AND u.key = m.user
+    SELECT {lines.mailq(why)} AS line {_OPEN_MESSAGES} {lines.LEASES} {shut}
     WHERE {_FROM_START} AND m.id <= :end_message AND (m.id < :end_message OR r.n < :end_n)
         AND {effects.OPEN} AND (:uid IS NULL OR m.uid = :uid)
     GROUP BY m.id ORDER BY m.id
 )
 """
+
+
+_MAILQ = _mailq("''", "")
+_MAILQ_SHUT = _mailq(
+    "coalesce(u.value, d.value, '')",
+    "LEFT JOIN shut d ON d.key = '@' || r.domain LEFT JOIN shut u ON m.user != '' AND u.key = m.user",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +61,7 @@ class Listing:
         end = self._end(start)
         asked = {"message": start[0], "n": start[1], "now": now, "uid": uid, "shut": json.dumps(shut)}
         asked["end_message"], asked["end_n"] = end or _LAST
-        (found,) = self._connection.execute(_MAILQ, asked).fetchone()
+        (found,) = self._connection.execute(_MAILQ_SHUT if shut else _MAILQ, asked).fetchone()
         return Listed(found or "", end)
 
     def _end(self, start: Place) -> Place | None:
