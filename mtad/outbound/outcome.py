@@ -16,6 +16,7 @@ from mtad.mail.envelope import Attempt, Clock, Job, Message, Recipient, State
 from mtad.mail.reply import DAMAGED, LOCAL_ERROR
 from mtad.outbound import bounce
 from mtad.outbound.delivery import Tried
+from mtad.outbound.leap import Leap
 from mtad.outbound.reporter import Reporter
 from mtad.outbound.sites import Closed, Sites
 from mtad.queue import retry
@@ -39,6 +40,7 @@ class Outcomes:
         clock: Clock,
         rng: random.Random,
         due: Callable[[float], None],
+        leap: Leap,
     ) -> None:
         self._config = config
         self._store = store
@@ -50,6 +52,7 @@ class Outcomes:
         self._clock = clock
         self._rng = rng
         self._due = due
+        self._leap = leap
 
     async def record(self, job: Job, tried: Tried) -> None:
         """What a try said. Returns when it is durable, or the lease was lost."""
@@ -63,7 +66,9 @@ class Outcomes:
         now, schedule = self._clock(), self._sites.schedule(job.domain)
         after = [
             self._late(
-                retry.put_off(before, closed.reply, now, closed.until, schedule, *_times(job), self._rng), job, now
+                retry.put_off(before, closed.reply, now, closed.until, schedule, *self._times(job, now), self._rng),
+                job,
+                now,
             )
             for before in job.recipients
         ]
@@ -174,12 +179,13 @@ class Outcomes:
 
     def _after(self, before: Recipient, attempt: Attempt, job: Job, now: float) -> Recipient:
         schedule = self._sites.schedule(job.domain)
-        return self._late(retry.settle(before, attempt.reply, now, schedule, *_times(job), self._rng), job, now)
+        times = self._times(job, now)
+        return self._late(retry.settle(before, attempt.reply, now, schedule, *times, self._rng), job, now)
 
     def _late(self, after: Recipient, job: Job, now: float) -> Recipient:
         message = job.message
         if retry.warning_due(after, max(message.accepted_at, message.hold_until), now, self._config.delivery):
-            return replace(after, warned_at=now)
+            return after if self._leap.doubtful() else replace(after, warned_at=now)
         return retry.heed(after, message.by_at, now) if message.by_mode == "N" else after
 
     def _without_report(self, before: Recipient, after: Recipient, job: Job, now: float) -> Recipient:
@@ -189,9 +195,11 @@ class Outcomes:
             after = retry.settle(before, LOCAL_ERROR, now, schedule, accepted_at, math.inf, self._rng)
         return replace(after, warned_at=before.warned_at)
 
-
-def _times(job: Job) -> tuple[float, float]:
-    """When it was accepted, and when it is given up."""
-    message = job.message
-    ends_at = min(message.expires_at, message.by_at) if message.by_mode == "R" else message.expires_at
-    return message.accepted_at, ends_at
+    def _times(self, job: Job, now: float) -> tuple[float, float]:
+        """When it was accepted, and when it is given up."""
+        message = job.message
+        if message.by_mode == "R":
+            return message.accepted_at, min(message.expires_at, message.by_at)
+        if now >= message.expires_at and self._leap.doubtful():
+            return message.accepted_at, math.inf
+        return message.accepted_at, message.expires_at

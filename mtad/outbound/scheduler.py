@@ -4,6 +4,7 @@ import asyncio
 import math
 import random
 import ssl
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -22,6 +23,7 @@ from mtad.outbound.connection import Timeouts
 from mtad.outbound.converted import Converter
 from mtad.outbound.delivery import Delivery, Tried
 from mtad.outbound.lanes import Lanes, Running
+from mtad.outbound.leap import Leap
 from mtad.outbound.local import Mailboxes
 from mtad.outbound.lookout import Lookout
 from mtad.outbound.opener import TlsSeen
@@ -80,6 +82,7 @@ class Scheduler:
         tls_context: Callable[[Mode], ssl.SSLContext] = client_context,
         timeouts: Timeouts | None = None,
         keys: Keys | None = None,
+        monotonic: Clock = time.monotonic,
     ) -> None:
         """`keys`: what signs a mail anew that must be changed for a host."""
         self._store = store
@@ -102,6 +105,7 @@ class Scheduler:
         self._latest = ids.newest_at()  # the time when the queue was looked at last, or when mail came in before that
         self._old_at = -math.inf
         self._lookout = Lookout(clock)
+        self._leap = Leap(clock, monotonic, self._clock_ahead)
         self._stopping = asyncio.Event()
         sites.changed = sites.suspensions.changed = self._look_again
         self._use(config, resolver, directory)
@@ -154,6 +158,9 @@ class Scheduler:
         """A site was reset, or something suspended, or not any more."""
         self._lanes.recheck()
         self.wake()
+
+    def _clock_ahead(self, by_s: float) -> None:
+        self._events.warned(f"the clock went ahead by {by_s / 3600:.0f} h: for an hour no mail is given up for its age")
 
     async def drain(self, timeout_s: float) -> None:
         """Lease nothing more and let what runs end; after `timeout_s` cut the rest, which goes out after a restart."""
@@ -208,6 +215,7 @@ class Scheduler:
             self._clock,
             self._rng,
             self._lookout.due,
+            self._leap,
         )
 
     async def _fill(self) -> float:

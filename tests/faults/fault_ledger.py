@@ -119,7 +119,7 @@ class Ledger:
         failed = {
             line.partition(b";")[2].strip().decode()
             for line in report.split(b"\n")
-            if line.startswith(b"final-recipient:")
+            if line.startswith(b"final-recipient:") and b"\naction: failed" in report  # a delay is no end
         }
         if not about:
             self.unknown.append(octets[:300].decode(errors="replace"))

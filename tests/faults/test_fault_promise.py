@@ -28,24 +28,26 @@ def test_without_the_flush_mail_is_lost(scenario, name: str) -> None:
 def test_the_ledger_sees_each_kind_of_wrong() -> None:
     ledger = Ledger()
     mails = {}
-    for name in ("lost", "phantom", "corrupt", "twice", "stray", "wrong"):
+    for name in ("lost", "phantom", "corrupt", "twice", "stray", "wrong", "delayed"):
         mail, octets = ledger.new((f"{name}@sink.test",), 100)
         mails[name] = mail, octets
         ledger.word(mail, "no" if name == "phantom" else "yes", 0.0)
-    for name in ("phantom", "twice", "stray", "wrong"):
+    for name in ("phantom", "twice", "stray", "wrong", "delayed"):
         ledger.arrived(f"{name}@sink.test", mails[name][1], 10.0)
     ledger.arrived("corrupt@sink.test", mails["corrupt"][1].replace(b"quick", b"slow"), 10.0)
     ledger.died(10.5, 1)
     ledger.arrived("twice@sink.test", mails["twice"][1], 11.0)
     ledger.deaths.append(500.0)
     ledger.arrived("stray@sink.test", mails["stray"][1].replace(b"\n", b"\r\n"), 10.2)
-    report = b"\nfinal-recipient: rfc822; wrong@sink.test\n\n" + mails["wrong"][1]
-    ledger.arrived("s@sink.test", b"Subject: no\n\n" + report.replace(b"X-Token", b"\nX-Token"), 12.0)
+    for name, action in (("wrong", "failed"), ("delayed", "delayed")):
+        report = f"\nFinal-Recipient: rfc822; {name}@sink.test\nAction: {action}\n\n".encode() + mails[name][1]
+        ledger.arrived("s@sink.test", b"Subject: no\n\n" + report.replace(b"X-Token", b"\nX-Token"), 12.0)
     found = ledger.verdict()
     assert [one.split()[1].partition("@")[0] for one in found.lost] == ["lost"]
     assert [one.split()[1].partition("@")[0] for one in found.phantom] == ["phantom"]
     assert [one.split()[1].partition("@")[0] for one in found.corrupt] == ["corrupt"]
     assert [one.split()[1].partition("@")[0] for one in found.strays] == ["stray"]
+    assert [one.split()[1].partition("@")[0] for one in found.wrong_bounces] == ["wrong"]
     assert found.duplicates == 2
     assert found.bound == 1
     assert not found.clean

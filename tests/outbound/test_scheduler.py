@@ -99,7 +99,7 @@ class House:
             Security(self.config, resolver, policies, self.events, self.clock),
             self.reports.seen,
             self.sites,
-            **options,
+            **{"monotonic": lambda: time.monotonic() + self.clock.ahead, **options},  # no leap: so much time passed
         )
         return self.scheduler
 

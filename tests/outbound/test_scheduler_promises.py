@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from test_scheduler import Moody, house, running, to
 
 from mtad.config import Local, RouteRule, Target
 from mtad.mail.envelope import State
+from mtad.outbound.leap import Leap
 from mtad.queue.audit import Entry
 from mtad.queue.store import Redirect, Selector, StoreError
 
@@ -264,3 +266,38 @@ async def test_a_clock_that_is_set_back_while_an_outcome_is_made_up_keeps_no_mai
             [_, row] = await made.settled(name)
             assert row.state == State.READY
             assert row.next_at < made.clock() + 200
+
+
+async def test_a_clock_that_goes_far_ahead_gives_up_no_mail(tmp_path):
+    """As with a wrong time for a minute, or after a machine slept for days: one more failure is not the last one."""
+    async with serving(Peer(says={"RCPT": "450 4.2.1 not now"})) as peer:
+        async with house(tmp_path, routes=to(peer.port), retry_s=(100.0,)) as made:
+            async with running(made, monotonic=time.monotonic) as scheduler:
+                name = await made.put("b@y.test")
+                scheduler.wake()
+                await made.settled(name)
+                made.clock.ahead = 30 * 86400.0
+                scheduler.wake()
+                [row] = await made.settled(name, 2)
+                assert (row.state, row.warned_at) == (State.READY, 0.0)
+                assert row.next_at > made.clock() + 80
+                assert [line for line in made.lines if "the clock went ahead by 720 h" in line]
+
+
+def test_a_leap_is_doubted_for_an_hour_and_what_passes_is_not():
+    wall, passed = [1e9], [5.0]
+    told = []
+    leap = Leap(lambda: wall[0], lambda: passed[0], told.append)
+
+    def after(seconds: float, ahead: float = 0.0) -> bool:
+        passed[0] += seconds
+        wall[0] += seconds + ahead
+        return leap.doubtful()
+
+    assert not after(86400 * 30)
+    assert not after(1, ahead=1800)
+    assert after(1, ahead=7200)
+    assert after(3500)
+    assert not after(101)
+    assert not after(1, ahead=-7200)
+    assert told == [7200]
