@@ -13,7 +13,7 @@ from test_sites import until
 
 from mtad.config import RouteRule, Target
 from mtad.mail.envelope import State
-from mtad.outbound import scheduler as module
+from mtad.outbound import leases as module
 from mtad.queue.store import RetryAt, Selector
 
 NOT_NOW = "451 4.2.1 not now"
