@@ -28,6 +28,7 @@ SITES_MAX = 10_000
 DOMAINS_MAX = 100_000  # of which we remember the site
 DOMAINS_KEPT = 100  # of a site, over a restart
 TROUBLE_S = 2.0
+WAYS_S = 3600.0  # without another way, and a domain that had several is one site's again
 SUSPENDED = "4.3.2"
 BROKEN = "4.4.1"
 ENOUGH = "4.7.0"
@@ -52,6 +53,17 @@ class Site:
     @property
     def names(self) -> tuple[str, ...]:
         return (self.name, *self.hosts)
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """A domain that was seen to go to more than one site: by another sender's route, or its MX records changed.
+    `newest` is the name of the one seen last, `since` when nothing else was. Its jobs wait at `planning` for their
+    plans, which say where each goes."""
+
+    newest: str
+    since: float
+    planning: Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +96,7 @@ class Sites:
         self._clock = clock
         self._rng = rng
         self._sites: dict[str, Site] = {}
-        self._domains: dict[str, Site | None] = {}  # None: it depends on more than the domain
+        self._domains: dict[str, Site | Ways] = {}
         self._shut: dict[str, Site] = {}  # those that may be closed by breaker or warm-up
         self._dirty: dict[str, None] = {}
         self._changed = asyncio.Event()
@@ -105,7 +117,9 @@ class Sites:
         self._config = config
         for site in self._sites.values():
             site.rule = self._rule(site, site.domains)
-        self._domains = {domain: site for domain, site in self._domains.items() if site is not None and not site.local}
+        self._domains = {
+            domain: site for domain, site in self._domains.items() if isinstance(site, Site) and not site.local
+        }
 
     async def keep(self) -> None:
         """Write what changed, for as long as the task lives."""
@@ -135,28 +149,43 @@ class Sites:
 
     def of(self, domain: str) -> Site:
         """The site of a domain, as far as it is known."""
-        return self._domains.get(domain) or self._get(domain)
+        match self._domains.get(domain):
+            case Site() as site:
+                return site
+            case Ways() as ways:
+                return ways.planning
+            case None:
+                return self._get(domain)
 
     def known(self, domain: str) -> bool:
         """Whether jobs for this domain are sure to go to the site that `of` says."""
-        return self._domains.get(domain) is not None
+        return isinstance(self._domains.get(domain), Site)
 
     def learn(self, domain: str, name: str, hosts: Iterable[str]) -> Site:
         """A plan was made: mail for the domain goes to this site now; "" is this machine."""
         bound = self._domains.get(domain)
-        if bound is not None and bound.name == (name or domain):
+        if isinstance(bound, Site) and bound.name == (name or domain):
             return bound
         site = self._get(name or domain)
         site.local = not name
         if name:
             site.hosts = site.hosts or tuple(dict.fromkeys(host for host in hosts if host))[:10]
             site.rule = self._rule(site, (*site.domains, domain))
-        if domain not in self._domains:
-            self._bind(site, (domain,))
-        elif bound is not None:
-            # Another site than the last time: by another sender's route, or its MX records changed.
-            bound.domains.discard(domain)
-            self._domains[domain] = None
+        now = self._clock()
+        match bound:
+            case None:
+                self._bind(site, (domain,))
+            case Site():
+                bound.domains.discard(domain)
+                rule = self._rule(site, (domain,))
+                # No host has such a name, so its lane is nobody else's.
+                planning = Site(f"{domain} plans", rule=rule, local=True, domains={domain})
+                self._domains[domain] = Ways(site.name, now, planning)
+            case Ways() if bound.newest != site.name:
+                self._domains[domain] = replace(bound, newest=site.name, since=now)
+            case Ways():
+                if not 0 <= now - bound.since < WAYS_S:
+                    self._bind(site, (domain,))
         return site
 
     def _bind(self, site: Site, domains: Iterable[str]) -> None:
@@ -164,7 +193,7 @@ class Sites:
             while len(self._domains) >= DOMAINS_MAX:
                 oldest = next(iter(self._domains))
                 before = self._domains.pop(oldest)
-                if before is not None:
+                if isinstance(before, Site):
                     before.domains.discard(oldest)
             self._domains[domain] = site
             site.domains.add(domain)
@@ -365,7 +394,7 @@ class Sites:
         """The same for mail that waits in the queue, as far as the site of its domain is known."""
         if not self.closes_any:
             return None
-        site = self._domains.get(domain) or self._sites.get(domain) or Site(domain)
+        site = self.of(domain) if domain in self._domains else self._sites.get(domain) or Site(domain)
         return self.closed(site, domain, user, now)
 
     def closed_domains(self, now: float) -> set[str]:
@@ -406,7 +435,8 @@ class Sites:
     def find(self, name: str) -> Site | None:
         """By its name, that of one of its hosts, or of a domain."""
         name = name.lower().removesuffix(".")
-        site = self._sites.get(name) or self._domains.get(name)
+        bound = self._domains.get(name)
+        site = self._sites.get(name) or (bound if isinstance(bound, Site) else None)
         return site or next((site for site in self._sites.values() if name in site.hosts), None)
 
 

@@ -127,3 +127,22 @@ async def test_a_lease_that_is_lost_before_it_began_leaves_its_place_to_the_next
     bench.lanes.forget(lost)
     bench.ends(busy, OK)
     assert bench.began == [busy, waiting]
+
+
+async def test_mail_for_a_domain_that_goes_two_ways_is_planned_side_by_side() -> None:
+    """Each plan says where its mail goes; the sites themselves are found with no more than they have room for."""
+    bench = Bench(8)
+    bench.sites.learn("y.test", "one", ("one",))
+    bench.sites.learn("y.test", "two", ("two",))
+    jobs = [bench.take("y.test") for _ in range(6)]
+    assert bench.began == jobs
+    assert "y.test" not in bench.lanes.full(NOW)
+    went = [bench.lanes.moves(one, bench.sites.learn("y.test", name, (name,)), NOW)
+            for one, name in zip(bench.began, ("one", "two", "one", "two", "one", "two"), strict=True)]  # fmt: skip
+    assert went == [True, True, False, False, False, False]
+    assert bench.lanes.running == 2
+    for site in ("one", "two"):
+        assert bench.sites.find(site).running == 1
+    bench.ends(jobs[0], OK)
+    bench.ends(jobs[1], OK)
+    assert set(bench.began[6:]) | set(bench.released) == set(jobs[2:])

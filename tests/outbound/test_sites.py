@@ -11,7 +11,7 @@ from mtad.config import Rate, RouteRule, SiteRule, Target
 from mtad.dns.resolver import MxAnswer
 from mtad.mail.envelope import State
 from mtad.outbound import route, sitewords
-from mtad.outbound.sites import Sites, restored, stored
+from mtad.outbound.sites import WAYS_S, Sites, restored, stored
 from mtad.outbound.suspensions import Suspensions
 from mtad.queue.pace import DAY_S, STATED_MAX_S
 from mtad.queue.store import Hold, RetryAt, Selector, StoredSite, Suspension, Trash
@@ -259,6 +259,37 @@ async def test_a_domain_that_goes_two_ways_is_of_neither_site(tmp_path):
         two = made.sites.learn("y.test", "two", ("two",))
         assert not made.sites.known("y.test")
         assert made.sites.of("y.test") not in (one, two)
+        assert made.sites.find("y.test") is None
+        assert [site.name for site in made.sites.all()] == ["one", "two"]
+
+
+async def test_a_domain_that_goes_one_way_again_is_of_that_site(tmp_path):
+    """Its MX records changed: for an hour nobody knows whether the old way is still one, then it is not."""
+    async with house(tmp_path) as made:
+        made.schedule()
+        made.sites.learn("y.test", "one", ("one",))
+        two = made.sites.learn("y.test", "two", ("two",))
+        made.clock.ahead = WAYS_S - 60
+        made.sites.learn("y.test", "one", ("one",))  # the old way after all
+        made.sites.learn("y.test", "two", ("two",))
+        made.clock.ahead = 2 * WAYS_S - 120
+        made.sites.learn("y.test", "two", ("two",))
+        assert not made.sites.known("y.test")
+        made.clock.ahead = 2 * WAYS_S
+        made.sites.learn("y.test", "two", ("two",))
+        assert made.sites.known("y.test")
+        assert made.sites.of("y.test") is two
+        assert two.domains == {"y.test"}
+
+
+async def test_a_domain_that_goes_two_ways_may_be_the_name_of_a_site(tmp_path):
+    """Without MX records the site has the domain's name; plans are made elsewhere all the same."""
+    async with house(tmp_path) as made:
+        made.schedule()
+        made.sites.learn("y.test", "one", ("one",))
+        itself = made.sites.learn("y.test", "y.test", ("y.test",))
+        assert made.sites.of("y.test") is not itself
+        assert made.sites.of("y.test").name != itself.name
 
 
 async def test_three_recipients_three_answers_one_each_across_a_restart(tmp_path):
