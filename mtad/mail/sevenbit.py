@@ -2,7 +2,8 @@
 anything else base64, inside whatever multiparts there are. Pure, on octets; what needs no change stays as it is.
 
 Never touched: what somebody signed or encrypted as a whole (multipart/signed, multipart/encrypted). A mail that cannot
-be converted without harm is not converted at all.
+be converted without harm is not converted at all. Header fields with octets above 127, of the mail or of its parts, are
+passed along: 8BITMIME is about bodies (RFC 6152 3), nobody agreed on what such octets mean, and hosts take them.
 """
 
 import base64
@@ -33,9 +34,7 @@ class _Count:
 
 
 def convert(head: bytes, body: bytes) -> tuple[bytes, bytes]:
-    """Header block and body with octets below 128 only. Raises Impossible."""
-    if not head.isascii():
-        raise Impossible("its header holds 8-bit text")
+    """Header block and body in which octets above 127 are in header fields only. Raises Impossible."""
     return _entity(head, body, b"text/plain", 0, _Count())
 
 
@@ -44,8 +43,6 @@ def _entity(head: bytes, body: bytes, default: bytes, depth: int, count: _Count)
     count.parts += 1
     if depth > DEPTH_MAX or count.parts > PARTS_MAX:
         raise Impossible("its parts are nested too deeply or are too many")
-    if not head.isascii():
-        raise Impossible("the header of a part holds 8-bit text")
     encoding = next(iter(headers.values(head, b"content-transfer-encoding")), b"").strip().lower()
     kind, of, value = _type(head, default)
     if body.isascii():
@@ -55,16 +52,20 @@ def _entity(head: bytes, body: bytes, default: bytes, depth: int, count: _Count)
     if kind == b"multipart":
         if of in _UNTOUCHED:
             raise Impossible("a signed or encrypted part holds 8-bit text")
-        return _labelled(head, b"7bit"), _multipart(body, value, of, depth, count)
+        return _composite(head, _multipart(body, value, of, depth, count))
     if kind == b"message":
         if of in _SEVEN_ONLY:
             raise Impossible(f"a part of type message/{of.decode()} holds 8-bit text")
         inner_head, inner_body = headers.split(body)
-        inner = b"".join(_entity(inner_head, inner_body, b"text/plain", depth + 1, count))
-        return _labelled(head, b"7bit"), inner
+        return _composite(head, b"".join(_entity(inner_head, inner_body, b"text/plain", depth + 1, count)))
     if kind == b"text":
         return _labelled(head, b"quoted-printable"), quoted_printable(body)
     return _labelled(head, b"base64"), _base64(body)
+
+
+def _composite(head: bytes, inner: bytes) -> tuple[bytes, bytes]:
+    """An entity of others: what holds 8-bit header fields still is not called 7bit."""
+    return (_labelled(head, b"7bit") if inner.isascii() else head), inner
 
 
 def _type(head: bytes, default: bytes) -> tuple[bytes, bytes, bytes]:

@@ -34,10 +34,15 @@ class Converter:
         self._clock = clock
 
     def __call__(self, content: Content, signed: str = "") -> Content:
-        """The mail with octets below 128 only."""
+        """The mail with octets above 127 in header fields only; as it is where they are nowhere else."""
+        before = _read(content.body)
+        head, body = sevenbit.convert(content.head, before)
+        if (head, body) == (content.head, before):
+            return replace(content, body=before)
         keys = self._signers(content.head, frozenset(signed.lower().split()))
-        head, body = sevenbit.convert(content.head, _read(content.body))
         if keys:
+            if not (head.isascii() and body.isascii()):
+                raise Impossible("header fields with 8-bit text are not signed anew")
             head = headers.remove(head, frozenset({_SIGNATURE}))
             body_hash = BodyHash()
             body_hash.update(body)

@@ -97,7 +97,6 @@ def test_a_multipart_without_its_end():
 @pytest.mark.parametrize(
     "octets",
     [
-        "Subject: \u00e4\r\n\r\nx".encode(),
         multipart(TEXT_HEAD + TEXT, PLAIN, kind=b"signed"),
         multipart(TEXT_HEAD + TEXT, PLAIN, kind=b"encrypted"),
         multipart(multipart(TEXT_HEAD + TEXT, kind=b"signed", boundary=b"s", top=b"")),
@@ -105,7 +104,7 @@ def test_a_multipart_without_its_end():
         TOP + b"Content-Transfer-Encoding: base64\r\n\r\n" + TEXT,
         TOP + b"Content-Transfer-Encoding: x-uuencode\r\n\r\n" + TEXT,
         TOP + b"Content-Type: message/partial\r\n\r\n" + TEXT,
-        multipart("Content-Description: \u00e4\r\n\r\nx".encode()),
+        multipart("Content-Description: \u00e4\r\n\r\nx".encode(), kind=b"signed"),
         multipart(PLAIN).replace(b"preamble", "pre\u00e4mble".encode()),
         multipart(PLAIN).replace(b"epilogue", "epil\u00f6gue".encode()),
         multipart(TEXT.replace(b"\r\n\r\n", b"")),
@@ -114,6 +113,34 @@ def test_a_multipart_without_its_end():
 def test_impossible(octets):
     with pytest.raises(Impossible):
         convert(*headers.split(octets))
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        "Subject: \u00e4\r\n\r\nx".encode(),
+        multipart("Content-Description: \u00e4\r\n\r\nx".encode()),
+        TOP + "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: 8bit\r\n\r\nTo: \u00e4\r\n\r\nx".encode(),
+    ],
+)
+def test_header_fields_stay_as_they_are(octets):
+    """As other servers do: no encoding is agreed for what they mean, and 8BITMIME is not about them."""
+    assert b"".join(convert(*headers.split(octets))) == octets
+
+
+def test_beside_an_8_bit_header_field_the_body_is_converted():
+    head, body = convert(*headers.split("Subject: \u00e4\r\n".encode() + TOP + TEXT_HEAD + TEXT))
+    assert (head, body) == (
+        "Subject: \u00e4\r\n".encode()
+        + TOP
+        + b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n",
+        quoted_printable(TEXT),
+    )
+    part = "Content-Description: \u00e4\r\n".encode() + TEXT_HEAD + TEXT
+    head, body = convert(*headers.split(multipart(part)))
+    assert b"Content-Transfer-Encoding: 7bit" not in head
+    assert "Content-Description: \u00e4\r\n".encode() in body
+    assert quoted_printable(TEXT) in body
 
 
 def test_a_signed_part_without_8_bit_stays_as_it_is_beside_one_that_changes():
@@ -150,4 +177,6 @@ def test_garbage_is_converted_or_refused(octets):
         head, body = convert(*headers.split(b'Content-Type: multipart/mixed; boundary="a"\r\n\r\n--a\r\n' + text))
     except Impossible:
         return
-    assert (head + body).isascii()
+    assert convert(head, body) == (head, body)
+    if not any(headers.split(part + b"\r\n\r\n")[0].strip() for part in text.split(b"--a")):
+        assert (head + body).isascii()  # nothing of it is in a header field

@@ -1,6 +1,7 @@
 """8-bit mail towards a host that takes none: converted, and its signature still good."""
 
 import time
+from dataclasses import replace
 
 import pytest
 from smtp_peer import Peer, serving
@@ -87,6 +88,33 @@ def test_what_another_house_signed_is_not_changed(keys, field):
             Converter(of, time.time)(Content(field + HEAD, BODY), OURS)
 
 
+EIGHT = "Subject: Gr\u00fc\u00dfe\r\n".encode() + HEAD.replace(b"Subject: hi\r\n", b"")
+
+
+def test_where_only_header_fields_hold_8_bit_text_all_signatures_stay(keys, tmp_path):
+    """There is nothing to convert, so nothing is signed anew: ours and others' verify as they did."""
+    before = signed(keys, EIGHT, b"Hi\r\n")
+    assert Converter(keys, time.time)(before, OURS) == before
+    foreign = Content(b"DKIM-Signature: v=1; d=far.test; s=x; b=y\r\n" + EIGHT, b"Hi\r\n")
+    assert Converter(keys, time.time)(foreign) == foreign
+    (tmp_path / "body").write_bytes(b"Hi\r\n")
+    filed = Converter(keys, time.time)(replace(foreign, body=str(tmp_path / "body")))
+    assert filed == foreign  # its octets: the host is told their number
+
+
+def test_8_bit_header_fields_are_not_signed_anew(keys):
+    """A host that is not clean for 8 bits would break that signature at once."""
+    for head, body in ((EIGHT, BODY), (MULTI, PART)):
+        with pytest.raises(Impossible, match="header fields"):
+            Converter(keys, time.time)(signed(keys, head, body), OURS)
+        after = Converter(keys, time.time)(Content(head, body))
+        assert b"Gr=C3=BC=C3=9Fe" in after.body
+
+
+MULTI = HEAD.replace(b"text/plain; charset=utf-8", b'multipart/mixed; boundary="b"')
+PART = b"--b\r\n" + "Content-Description: \u00e4\r\n\r\n".encode() + BODY + b"\r\n--b--\r\n"
+
+
 def test_a_large_body_comes_from_its_file_up_to_a_limit(keys, tmp_path):
     body = tmp_path / "body"
     body.write_bytes(BODY * 20_000)
@@ -98,10 +126,20 @@ def test_a_large_body_comes_from_its_file_up_to_a_limit(keys, tmp_path):
         Converter(keys, time.time)(Content(HEAD, str(body)))
 
 
-async def put(made, content: Content, signed: str = "") -> str:
+async def put(made, content: Content, signed: str = "", *, smtputf8: bool = False) -> str:
     name, now = made.ids.new(), made.clock()
     size = len(content.head) + len(content.body)
-    message = Message(name, "a@own.test", size, now, now + 86400, From("submission"), body="8BITMIME", signed=signed)
+    message = Message(
+        name,
+        "a@own.test",
+        size,
+        now,
+        now + 86400,
+        From("submission"),
+        body="8BITMIME",
+        smtputf8=smtputf8,
+        signed=signed,
+    )
     recipient = Recipient(name, 1, "b@far.test", "b@far.test", "far.test", next_at=now)
     await made.store.accept(NewMessage(message, (recipient,), content.head, content.body))
     return name
@@ -119,6 +157,28 @@ async def test_on_the_wire(tmp_path, keys, offers):
     assert mail.octets.isascii() is ("8BITMIME" not in offers)
     assert ("BODY=8BITMIME" in mail.sender) is ("8BITMIME" in offers)
     assert f"SIZE={len(mail.octets)}" in mail.sender
+
+
+@pytest.mark.parametrize(("offers", "utf8", "state"), [
+    (("SIZE",), False, State.DONE),  # as it came, whatever the host offers
+    (("SIZE", "8BITMIME"), False, State.DONE),
+    (("SIZE",), True, State.FAILED),  # who asked for SMTPUTF8 gets it or the mail back (RFC 6531 3.6)
+    (("SIZE", "8BITMIME"), True, State.FAILED),
+    (("SIZE", "8BITMIME", "SMTPUTF8"), True, State.DONE),
+])  # fmt: skip
+async def test_header_fields_with_8_bit_text(tmp_path, keys, offers, utf8, state):
+    content = signed(keys, EIGHT, b"Hi\r\n")
+    async with serving(Peer(offers=offers)) as peer, house(tmp_path, routes=to(peer.port)) as made:
+        async with running(made, keys=keys):
+            [row] = await made.settled(await put(made, content, OURS, smtputf8=utf8))
+    assert row.state is state
+    if state is State.DONE:
+        [mail] = peer.mails
+        assert mail.octets == content.head + content.body
+        assert verified(keys, mail.octets) == 2
+        assert ("SMTPUTF8" in mail.sender) is utf8
+    else:
+        assert row.last.status == "5.6.7"
 
 
 async def test_where_it_cannot_be_done_the_sender_learns_why(tmp_path, keys):
