@@ -1,5 +1,5 @@
 # Sourced by the other scripts: brings .venv beside the project to what requirements.lock says, and says what it does.
-# Offers: root (the checkout), python (of .venv), step, packages.
+# Offers: root (the checkout), python (of .venv), step, packages, find_python, locked, build_tools.
 # shellcheck shell=bash
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -91,6 +91,13 @@ find_python() {
     return 1
 }
 
+# The lines of requirements.lock, with their hashes, for these packages and no others.
+locked() {
+    awk -v names=" $* " '/^[a-zA-Z0-9]/ { name = $1; sub(/==.*/, "", name); on = index(names, " " name " ") } on' \
+        "$root/requirements.lock"
+}
+build_tools=(hatchling setuptools wheel packaging pathspec pluggy trove-classifiers tomlkit)
+
 # pip's words go to a file, and are shown when it fails.
 pip_install() {
     local log=$root/.venv/pip.log
@@ -120,8 +127,7 @@ setup() {
     fi
     step "installing what requirements.lock names"
     # The tools that build packages come first: with --no-build-isolation nothing else may bring them.
-    awk '/^[a-zA-Z0-9]/ { on = $0 ~ /^(hatchling|setuptools|wheel|packaging|pathspec|pluggy|trove-classifiers|tomlkit)==/ } on' \
-        "$root/requirements.lock" >"$root/.venv/build-tools.txt"
+    locked "${build_tools[@]}" >"$root/.venv/build-tools.txt"
     pip_install --require-hashes -r "$root/.venv/build-tools.txt" || return 1
     pip_install --no-build-isolation --require-hashes -r "$root/requirements.lock" || return 1
     step "installing mtad itself, editable"

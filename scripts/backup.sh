@@ -21,7 +21,7 @@ case $keep in '' | *[!0-9]*) fail 64 "KEEP_DAYS is no number: $keep" ;; esac
 
 here=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
 mtactl=${MTACTL:-}
-for candidate in "$here/../.venv/bin/mtactl" "$here/mtactl" /opt/mtad/bin/mtactl "$(command -v mtactl || true)"; do
+for candidate in "$here/../.venv/bin/mtactl" "$here/../bin/mtactl" "$here/mtactl" /opt/mtad/bin/mtactl "$(command -v mtactl || true)"; do
     [ -z "$mtactl" ] && [ -x "$candidate" ] && mtactl=$candidate
 done
 [ -n "$mtactl" ] && [ -x "$mtactl" ] || fail 69 "there is no mtactl"
