@@ -39,7 +39,7 @@ prefix=/opt/mtad sys='' base='' dry='' remove='' sockets='' with=()
 while [ $# -gt 0 ]; do
     case $1 in
         --prefix | --python | --system-root | --with)
-            [ $# -ge 2 ] && [ -n "$2" ] || fail 64 "$1 needs a value"
+            [ -n "${2:-}" ] || fail 64 "$1 needs a value"
             case $1 in
                 --prefix) prefix=${2%/} ;;
                 --python) base=$2 ;;
@@ -192,8 +192,8 @@ if [ -n "$remove" ]; then
         exit 0
     fi
     for path in /usr/sbin/sendmail /usr/lib/sendmail /usr/bin/mailq /usr/bin/newaliases; do
-        case $(readlink -f "$sys$path" || true) in
-            "$home"/*) fail 73 "$path is mtad's: first mtactl install sendmail --undo" ;;
+        case $(readlink "$sys$path" || true):$(readlink -f "$sys$path" || true) in
+            /usr/local/bin/mtad-* | *":$home/"*) fail 73 "$path is mtad's: first mtactl install sendmail --undo" ;;
         esac
     done
     if systemd; then
@@ -248,12 +248,12 @@ work=$(mktemp -d)
 # A command whose words are of interest only when it fails.
 quietly() { # WHAT COMMAND...
     "${@:2}" </dev/null >"$work/log" 2>&1 || {
-        tail -n 15 "$work/log" >&2
+        grep -v '^WARNING: Retrying' "$work/log" | tail -n 5 >&2 || true
         fail 73 "$1"
     }
 }
 
-whole_python() { [ -n "$1" ] && "$1" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+whole_python() { [ -n "$1" ] && "$1" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
 
 choose_python() {
     local given=$base
@@ -297,8 +297,9 @@ build() {
     install -m 0755 "$root"/scripts/{backup,certbot}.sh "$release/scripts/"
     quietly "mtactl does not start" "$release/bin/mtactl" --version
     quietly "mtad does not start" "$release/bin/mtad" --version
-    [ -z "$sys" ] || # what was made below another root is at home there
-        grep -rIlF -- "$sys$prefix" "$release/bin" "$release/pyvenv.cfg" | xargs -r sed -i "s|$sys$prefix|$prefix|g"
+    if [ -n "$sys" ]; then # what was made below another root is at home there
+        grep -rIlF -- "$home" "$release/bin" "$release/pyvenv.cfg" | xargs -r sed -i "s|$home|$prefix|g" || true
+    fi
 }
 
 # A release that refuses the settings of this host is not taken into use, unless the one before refuses them too.
@@ -353,12 +354,12 @@ before=${before##*/}
 for extra in "${!extras[@]}"; do # whose passwords are kept with these can sign in after an upgrade too
     ! compgen -G "$home/current/lib/python3*/site-packages/$extra" >/dev/null || with+=("$extra")
 done
+choose_python
 if [ -z "$dry" ]; then
     mkdir -p "$home"
     exec 9>"$home/.lock"
     flock -n 9 || fail 73 "another install.sh is at work on $prefix"
 fi
-choose_python
 make_plan
 if [ -n "$dry" ]; then
     would "make $prefix/releases/$number with ${base:-python3}: mtad $version, ${runtime[*]} ${with[*]}"
@@ -419,7 +420,7 @@ elif [ -z "$sys" ]; then
     say systemd "does not run here: nothing starts mtad at boot; mtad run starts it now"
     running=''
     for path in "$home"/releases/*; do [ "$path" -ef "$built" ] || running+=" $(users_of "$path")"; done
-    [ -z "${running// /}" ] || say next "restart mtad: process$running still runs the release before"
+    [ -z "${running// /}" ] || say next "restart mtad: process ${running//[[:space:]]/ } still runs the release before"
     [ -f /etc/mtad/mtad.toml ] ||
         say next "mtactl init --hostname mail.example.org --domain example.org    (docs/installing.md)"
 fi
