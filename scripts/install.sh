@@ -339,7 +339,7 @@ user_and_directories() {
             useradd --system --user-group --home-dir /var/lib/mtad --no-create-home --shell /usr/sbin/nologin mtad
         install -d -m 0750 -g mtad /etc/mtad
         install -d -m 0755 -o mtad -g mtad /run/mtad
-        install -d -m 0751 -o mtad -g mtad /var/lib/mtad
+        install -d -m 0711 -o mtad -g mtad /var/lib/mtad
         install -d -m 3733 -o mtad -g mtad /var/lib/mtad/maildrop
         say user "mtad, group mtad-admin; /etc/mtad, /var/lib/mtad, /run/mtad (without systemd: /run/mtad at each boot is yours)"
     else

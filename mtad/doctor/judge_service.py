@@ -228,7 +228,7 @@ def _unit(facts: Service, *, by_unit: bool) -> Iterator[Finding]:
             "service.unit",
             "there is no mtad.service",
             "Nothing starts the daemon at boot or after a crash.",
-            "cp deploy/mtad*.service deploy/mtad*.socket /etc/systemd/system/ && systemctl daemon-reload",
+            "scripts/install.sh, in a clone of mtad (docs/installing.md)",
         )
         return  # fmt: skip
     have = unit.properties
@@ -251,7 +251,7 @@ def _guards(facts: Service) -> Iterator[Finding]:
         state = {"running": "has no jail for mtad", "installed": "does not run"}.get(facts.fail2ban, "is not installed")
         yield note("service.fail2ban", f"fail2ban {state}",
                    "The daemon blocks clients by itself; fail2ban keeps them off all ports.",
-                   "cp -r deploy/fail2ban/* /etc/fail2ban/ && systemctl reload fail2ban")  # fmt: skip
+                   "apt-get install fail2ban; scripts/install.sh puts the jail there")  # fmt: skip
     if not facts.confinement:
         yield note("service.confinement", "neither SELinux nor AppArmor is in force",
                    "The unit's own fences hold; this would be a second one.")  # fmt: skip

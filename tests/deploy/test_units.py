@@ -72,4 +72,4 @@ def test_users_and_directories(tmp_path: Path) -> None:
         name: (tmp_path / name).stat().st_mode & 0o7777
         for name in ("var/lib/mtad", "var/lib/mtad/maildrop", "run/mtad")
     }
-    assert modes == {"var/lib/mtad": 0o751, "var/lib/mtad/maildrop": 0o3733, "run/mtad": 0o755}
+    assert modes == {"var/lib/mtad": 0o711, "var/lib/mtad/maildrop": 0o3733, "run/mtad": 0o755}

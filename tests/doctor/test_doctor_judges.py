@@ -146,7 +146,7 @@ def test_backups(age_s: float, size: int, verified: str | None, expected: dict[s
     ],
 )
 def test_files(entry: Entry, grade: Grade) -> None:
-    data = Entry("/var/lib/mtad", "directory", 0o751, "mtad", "mtad")
+    data = Entry("/var/lib/mtad", "directory", 0o711, "mtad", "mtad")
     last = list(judge_service.files([data, entry], CONFIG))[-1]
     assert last.grade == grade, last
     assert grades([last])
