@@ -200,19 +200,12 @@ async def queue_mailq(admin: Admin, args: Args) -> AsyncGenerator[Lines, None]:
     if not everything and caller.uid < 0:
         return
     shut = admin.sites.reasons(now) if everything else {}
-    uid = None if everything else caller.uid
-    asked = asyncio.create_task(admin.store.mailq(now, (0, 0), uid, shut))
-    try:
-        while True:  # the next page is read while this one is sent
-            lines, rest, *_ = await asked
-            if rest is not None:
-                asked = asyncio.create_task(admin.store.mailq(now, rest, uid, shut))
-            if lines:
-                yield Lines(lines)
-            if rest is None:
-                return
-    finally:
-        asked.cancel()
+    rest = START
+    while rest is not None:
+        found = await admin.store.mailq(now, rest, None if everything else caller.uid, shut)
+        if found.lines:
+            yield Lines(found.lines)
+        rest = found.rest
 
 
 async def queue_show(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
