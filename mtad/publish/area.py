@@ -1,8 +1,8 @@
 """What every part of a check works with, and what it says."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mtad.config import Config
 from mtad.publish.finding import Finding, Severity, found
@@ -10,10 +10,13 @@ from mtad.publish.host import Host, Key
 from mtad.publish.records import Rec, wanted
 from mtad.publish.view import Seen, View
 
+if TYPE_CHECKING:
+    from mtad.publish.shown import Listening
+
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """One check. `wanted` is what `dns records` would print."""
+    """One check. `want` is what `dns records` would print; `listening` what our listeners show, looked at once."""
 
     view: View
     config: Config
@@ -22,6 +25,7 @@ class Checked:
     keys: Sequence[Key]
     signing: str  # d= of mail of the domain, "" when nobody signs it
     now: float
+    listening: "Callable[[], Awaitable[Listening]]"
     offline: bool = False  # ask DNS about the domain, and nothing else
     https_port: int = 443
 

@@ -5,12 +5,12 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from mtad.config import Config
-from mtad.config.tree import Address
+from mtad.config.tree import Address, Listen
 from mtad.dkim.keys import Keys
 from mtad.dkim.policy import signer
 from mtad.dns.resolver import Resolver
 from mtad.mail.envelope import Clock
-from mtad.publish import dkimcheck, dmarccheck, hosts, parked, servers, spfcheck, tlscheck
+from mtad.publish import dkimcheck, dmarccheck, hosts, parked, servers, shown, spfcheck, tlscheck
 from mtad.publish.area import Area, Checked
 from mtad.publish.host import gather, keys_of
 from mtad.publish.view import QUERY_S, View
@@ -26,6 +26,7 @@ _PARTS: Sequence[tuple[str, Part]] = (
     ("spf", spfcheck.check),
     ("dkim", dkimcheck.check),
     ("dmarc", dmarccheck.check),
+    ("certificate", shown.check),
     ("mta-sts", tlscheck.mta_sts_check),
     ("tlsrpt", tlscheck.tlsrpt_check),
     ("dane", tlscheck.dane_check),
@@ -46,12 +47,14 @@ async def check(
     asked: Sequence[Address] = (),
     port: int = 53,
     https_port: int = 443,
+    listen: Listen | None = None,
     check_s: float = CHECK_S,
     query_s: float = QUERY_S,
 ) -> AsyncGenerator[Area, None]:
     """The areas of a domain (A-labels, lower case), in their order. Never raises for what the network does.
 
-    `asked` are asked instead of the servers that NS records name. `port` and `https_port` are for tests.
+    `asked` are asked instead of the servers that NS records name. `port`, `https_port` and `listen`, which is looked at
+    instead of the listeners of the settings, are for tests.
     """
     resolver = Resolver(replace(config.dns, timeout_s=min(config.dns.timeout_s, 5.0)), clock)
     view = View(resolver, domain, asked or authorities(config, domain), port=port, query_s=query_s)
@@ -61,7 +64,21 @@ async def check(
         signing = signer(domain, config.dkim.rules, config.domains.__contains__, keys.signs)
         signing = signing or (domain if keys.signs(domain) else "")
         mine = keys_of(keys.ring(signing or domain))
-        checked = Checked(view, config, host, domain, mine, signing, clock(), offline, https_port)
+        looking = asyncio.create_task(
+            shown.gather(view, config, host, domain, listen or config.listen, offline=offline or parked)
+        )
+        checked = Checked(
+            view,
+            config,
+            host,
+            domain,
+            mine,
+            signing,
+            clock(),
+            lambda: asyncio.shield(looking),
+            offline,
+            https_port,
+        )
         parts = _PARKED if parked else _PARTS
         tasks = [(name, asyncio.create_task(_part(name, part, checked))) for name, part in parts]
         try:
@@ -75,9 +92,10 @@ async def check(
                 odds.say("all servers say the same")
             yield odds
         finally:
+            looking.cancel()
             for _, task in tasks:
                 task.cancel()
-            await asyncio.gather(*(task for _, task in tasks), return_exceptions=True)
+            await asyncio.gather(looking, *(task for _, task in tasks), return_exceptions=True)
     finally:
         await view.close()
 

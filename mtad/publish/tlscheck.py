@@ -5,6 +5,7 @@ from functools import partial
 
 from mtad.config.certificate import from_pem
 from mtad.dns.resolver import DnsTemporary
+from mtad.publish import shown
 from mtad.publish.area import Area, Checked, txt
 from mtad.publish.records import STS_PATH, covers, sts, sts_policy, tlsa, tlsrpt
 from mtad.publish.view import host_of
@@ -101,11 +102,21 @@ async def _policy(area: Area, checked: Checked) -> None:
                 f"mx: {name}   (in the policy file; and a new id in the record)",
             )
     this = checked.host
-    if this.hostname in hosts and policy.mode != "none":
-        _certificate(area, checked)
+    if policy.mode == "none":
+        return
+    listening = await checked.listening()
+    for name in [name for name in listening.names if name in hosts]:
+        seen = listening.smtp(name)
+        for one in seen:
+            if why := shown.fault(one, checked.now):
+                what = f"a sender that looks for {name} at {one.where} gives up: {why}"
+                area.find("sts.certificate", what, shown.mended(one, this, checked.now))
+        if not seen and name == this.hostname:
+            _certificate(area, checked)
 
 
 def _certificate(area: Area, checked: Checked) -> None:
+    """Of the file, where no listener answers."""
     this = checked.host
     fix = f"get a certificate for {this.hostname} of a public authority, and name it in tls.cert and tls.key"
     if this.certificate is None:
@@ -146,12 +157,20 @@ async def tlsrpt_check(checked: Checked) -> Area:
 
 
 async def dane_check(checked: Checked) -> Area:
-    area, view, this = Area("dane"), checked.view, checked.host
-    name = f"_25._tcp.{this.hostname}"
+    """Each name by which senders look for this host, against what they see there."""
+    area = Area("dane")
+    for name in (await checked.listening()).names:
+        await _dane(area, checked, name)
+    return area
+
+
+async def _dane(area: Area, checked: Checked, host: str) -> None:
+    view, this = checked.view, checked.host
+    name = f"_25._tcp.{host}"
     seen = await view.get(name, "TLSA")
     if not seen.records:
         area.say(f"no TLSA records at {name}")
-        return area
+        return
     right = (
         f"{name}. 3600 IN TLSA {tlsa(this.certificate.leaf)}"
         if this.certificate is not None
@@ -169,20 +188,23 @@ async def dane_check(checked: Checked) -> Area:
     for one in records:
         if not one.usable:
             area.find("dane.unusable", f"{name} has {one}", f"replace it by\n{right}")
-    if usable:
-        chain = await asyncio.to_thread(_chain, this.certificate.cert) if this.certificate is not None else ()
-        fault = dane_rules.verify(chain, usable, (this.hostname, checked.domain), checked.now)
+    if not usable:
+        return
+    names = (host, checked.domain)
+    file = await asyncio.to_thread(_chain, this.certificate.cert) if this.certificate is not None else ()
+    by_file = dane_rules.verify(file, usable, names, checked.now)
+    looked = [(f"what {look.where} shows", look.seen.chain) for look in (await checked.listening()).smtp(host)]
+    if not looked and this.certificate is None:
+        area.find("dane.mismatch", f"{name} has TLSA records, but this host has no certificate", right)
+        return
+    for what, chain in looked or [(this.certificate.cert if this.certificate else "", file)]:
+        fault = dane_rules.verify(chain, usable, names, checked.now)
         if fault is None:
-            area.say(f"{name} matches the certificate")
-        elif this.certificate is None:
-            area.find("dane.mismatch", f"{name} has TLSA records, but this host has no certificate", right)
+            area.say(f"{name} matches {what}")
         else:
-            area.find(
-                "dane.mismatch",
-                f"{name} does not match {this.certificate.cert}: {fault.words}",
-                f"replace it by\n{right}",
-            )
-    return area
+            # A renewed file that is not in use yet is no matter of DNS.
+            fix = f"replace it by\n{right}" if by_file is not None else "mtactl tls reload"
+            area.find("dane.mismatch", f"{name} does not match {what}: {fault.words}", fix)
 
 
 def _chain(path: str) -> tuple[bytes, ...]:

@@ -126,16 +126,24 @@ def mechanisms(lines: list[str]) -> tuple[str, ...]:
     return tuple(found.upper().split()[1:])
 
 
-async def look(connect: Connect, name: str, way: Way, *, ehlo: str, old: bool = True) -> Seen:
+async def look(
+    connect: Connect,
+    name: str,
+    way: Way,
+    *,
+    ehlo: str,
+    old: bool = True,
+    verifying: ssl.SSLContext | None = None,
+) -> Seen:
     """All about one server; `name` is asked for, and its certificate must be for it. Never raises for what the other
-    side does. `old`: also try whether it takes old protocols."""
+    side does. `old`: also try whether it takes old protocols; `verifying` judges in place of the system authorities."""
     try:
         seen = await _first(connect, name, way, ehlo)
     except ProbeError as error:
         return Seen(way, problem=str(error))
     if not seen.encrypted:
         return seen
-    distrust = await _tried(connect, name, way, ehlo, _verifying())
+    distrust = await _tried(connect, name, way, ehlo, verifying or _verifying())
     taken = await _old(connect, name, way, ehlo) if old else ()
     return replace(seen, distrust=distrust, old=taken)
 

@@ -1,7 +1,7 @@
-"""The DNS server and the certification authority of other rooms' tests."""
+"""The DNS server, the certification authority and the SMTP server of other rooms' tests."""
 
 import sys
 from pathlib import Path
 
-for room in ("dns", "tls"):
+for room in ("dns", "tls", "outbound"):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / room))

@@ -44,6 +44,8 @@ class World:
         authority = private_ca.make("Let's Encrypt", ca=True)
         leaf = private_ca.make(HOSTNAME, authority)
         self.folder = folder
+        self.authority = authority
+        self.listen = Listen()  # the listeners of the settings are not here
         self.web_context = private_ca.make(f"mta-sts.{DOMAIN}", authority).context(folder / "web")
         cert, key = leaf.write(folder / "mail")
         authority.write(folder / "ca")
@@ -115,6 +117,7 @@ class World:
                 port=first.port,
                 https_port=web.port,
                 query_s=self.patience_s,
+                listen=self.listen,
                 **more,
             )
             return [area async for area in found]
