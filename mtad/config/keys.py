@@ -113,6 +113,11 @@ KEYS: tuple[Key, ...] = (
         parse.several(names.ip), "addresses"),
     Key("dns.lists", "list of domains", '["zen.spamhaus.org", "bl.spamcop.net"]', "Lists of bad"
         " addresses that `mtactl dns check` asks about ours; empty asks none.", parse.several(names.domain), "lists"),
+    Key("dns.sts_mode", "choice", '"auto"', "Mode of the MTA-STS policy of our domains: enforce, testing, none; auto is"
+        " enforce where others can verify the certificate, else testing.",
+        parse.one_of("auto", "enforce", "testing", "none"), "sts_mode"),
+    Key("dns.sts_mx", "list of domains", "[]", "MX hosts of our domains beside this one, a backup's, for that policy.",
+        parse.several(names.domain), "sts_mx"),
     Key("dns.update.server", "address", '""', "The server to send changes to; empty means that DNS is changed by hand.",
         names.optional_dns_server, "server"),
     Key("dns.update.zones", "list of domains", "[]", "Zones that may be changed there; empty means `domains`.",

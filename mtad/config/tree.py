@@ -97,6 +97,8 @@ class Dns:
     addresses: tuple[str, ...] = ()  # of this host, as others see them; empty = found out
     lists: tuple[str, ...] = ("zen.spamhaus.org", "bl.spamcop.net")  # where ours may be listed
     update: DnsUpdate = field(default_factory=DnsUpdate)
+    sts_mode: str = "auto"  # auto | enforce | testing | none: of our own MTA-STS policy
+    sts_mx: tuple[str, ...] = ()  # MX hosts beside this one, for that policy
     trust_ad: str = "loopback"  # loopback | yes | no: whose word counts that an answer was validated (DNSSEC)
 
 

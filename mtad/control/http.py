@@ -1,4 +1,5 @@
-"""The HTTP listener, off unless configured: /metrics, /health and /api/queue/stats, for reading only."""
+"""The HTTP listener, off unless configured: /metrics, /health and /api/queue/stats, for reading only; and the MTA-STS
+policy of our domains, for a web server that has the certificate of mta-sts.DOMAIN and asks here."""
 
 import asyncio
 import contextlib
@@ -11,6 +12,8 @@ from mtad.control.admin import Admin
 from mtad.control.handlers.queue import queue_stats
 from mtad.control.httpwire import HEAD_MAX_BYTES, Refused, Reply, Request, json_body, parse, read_head
 from mtad.control.metrics import certificates_end_at, exposition, gauges, queue_gauges
+from mtad.publish.host import certified
+from mtad.publish.records import STS_PATH, sts_policy_for
 from mtad.queue.store import StoreError
 
 CONNECTIONS_MAX = 100
@@ -41,6 +44,7 @@ class HttpServer:
         if token or admin.config.listen.http == self._address:
             self._token = token
         self._certificate_ends_at = certificates_end_at(admin)
+        self._host = certified(admin.config, admin.app.certificates())
 
     async def start(self) -> None:
         """Bind and listen. OSError names the address."""
@@ -119,6 +123,11 @@ class HttpServer:
     async def _answer(self, request: Request) -> Reply:
         if request.path == "/health":
             return await self._health()
+        if request.path == STS_PATH:  # for all the world, so without the token
+            policy = sts_policy_for(request.host, self._host)
+            if not policy:
+                raise Refused(404, "no such policy: the Host is mta-sts. and one of our domains")
+            return Reply(200, policy.encode("ascii"), "text/plain")
         if request.path not in {"/metrics", "/api/queue/stats"}:
             raise Refused(404, "there are /metrics, /health and /api/queue/stats")
         scheme, _, given = request.authorization.partition(b" ")

@@ -15,7 +15,7 @@ _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([!-~]+) HTTP/([0-9])\.([0-9])")
 _NAME = re.compile(_TOKEN)
 _VALUE = re.compile(rb"[\t -~\x80-\xff]*")
-_AUTHORITY = re.compile(rb"(?i:https?)://[^/?#]+")
+_AUTHORITY = re.compile(rb"(?i:https?)://([^/?#]+)")
 _ONCE = frozenset([b"host", b"authorization", b"content-length"])
 
 
@@ -23,6 +23,7 @@ _ONCE = frozenset([b"host", b"authorization", b"content-length"])
 class Request:
     path: str  # as it was written, without the query
     authorization: bytes = b""
+    host: str = ""  # of whom it is asked, without the port
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,4 +113,6 @@ def parse(lines: Sequence[bytes]) -> Request:
         raise Refused(400, "the Content-Length is malformed")
     if b"transfer-encoding" in fields or length.strip(b"0"):
         raise Refused(413, "requests have no body here")
-    return Request(path.decode("ascii"), fields.get(b"authorization", b""))
+    asked = authority[1] if authority else fields.get(b"host", b"")  # RFC 9112 3.2.2: the URI outweighs the field
+    host = asked.partition(b":")[0].decode("ascii", "replace")
+    return Request(path.decode("ascii"), fields.get(b"authorization", b""), host)

@@ -85,6 +85,8 @@ CATALOGUE: Mapping[str, tuple[Severity, str]] = {
     "sts.record": ("error", "a record that breaks the grammar announces no policy (RFC 8461 3.1)"),
     "sts.fetch": ("error", "a policy that is announced but cannot be fetched protects nothing (RFC 8461 3.3)"),
     "sts.policy": ("error", "a policy that breaks the grammar protects nothing"),
+    "sts.id": ("warning", "senders keep the policy that they have until the record has another id (RFC 8461 3.1)"),
+    "sts.other": ("info", "senders heed the file that they are served, whatever the settings here say"),
     "sts.mx": ("error", "senders that heed the policy refuse to deliver to an MX host that it does not name"),
     "sts.mode": ("warning", "in this mode senders deliver whatever TLS says"),
     "sts.certificate": (

@@ -4,7 +4,7 @@ import asyncio
 import socket
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 from typing import Protocol
 
@@ -13,7 +13,7 @@ from mtad.config.certificate import from_der
 from mtad.dkim.rotation import Ring, Stage
 from mtad.dkim.watch import where
 from mtad.dns.resolver import DnsTemporary, NoData, NoSuchName
-from mtad.tls.certificates import Certificate, read
+from mtad.tls.certificates import Certificate, choose, index, read
 
 # Where a packet would leave to; none is sent (RFC 5737, RFC 3849).
 _OUT = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
@@ -66,6 +66,23 @@ class Host:
     submissions: int = 0
     smarthost: str = ""  # all mail leaves through it
     private: bool = False  # delivery to and from private addresses is meant
+    sts_mode: str = "auto"  # as dns.sts_mode
+    sts_mx: tuple[str, ...] = ()
+
+
+def certified(config: Config, certificates: Sequence[Certificate]) -> Host:
+    """This host as far as its settings and certificates say; the addresses are not looked for."""
+    certificate = certificates[choose(index(certificates), config.hostname)] if certificates else None
+    issuer, self_signed = _issued(certificate)
+    return Host(
+        hostname=config.hostname,
+        domains=config.domains,
+        certificate=certificate,
+        issuer=issuer,
+        self_signed=self_signed,
+        sts_mode=config.dns.sts_mode,
+        sts_mx=config.dns.sts_mx,
+    )
 
 
 async def gather(config: Config, resolver: Lookup) -> Host:
@@ -78,8 +95,7 @@ async def gather(config: Config, resolver: Lookup) -> Host:
             addresses = tuple(await resolver.addresses(config.hostname))
         except (DnsTemporary, NoData, NoSuchName):
             addresses = ()
-    certificate = await asyncio.to_thread(_certificate, config)
-    issuer, self_signed = _issued(certificate)
+    certificates = await asyncio.to_thread(_certificates, config)
     listen = config.listen
     smarthost = next(
         (
@@ -89,14 +105,10 @@ async def gather(config: Config, resolver: Lookup) -> Host:
         ),
         "",
     )
-    return Host(
-        hostname=config.hostname,
-        domains=config.domains,
+    return replace(
+        certified(config, certificates),
         addresses=addresses,
         known=known,
-        certificate=certificate,
-        issuer=issuer,
-        self_signed=self_signed,
         submission=next((one.port for one in listen.submission if not _loopback(one.host)), 0),
         submissions=next((one.port for one in listen.submissions if not _loopback(one.host)), 0),
         smarthost=smarthost,
@@ -144,12 +156,10 @@ def _loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _certificate(config: Config) -> Certificate | None:
-    """The one that a client gets who asks for the host's name."""
+def _certificates(config: Config) -> list[Certificate]:
+    """Those in the files that can be read, the default first."""
     if not config.tls.cert:
-        return None
-    from mtad.tls.certificates import choose, index
-
+        return []
     found = []
     for cert, key in (
         (config.tls.cert, config.tls.key),
@@ -159,7 +169,7 @@ def _certificate(config: Config) -> Certificate | None:
             found.append(read(cert, key))
         except (OSError, ValueError):
             continue
-    return found[choose(index(found), config.hostname)] if found else None
+    return found
 
 
 def _issued(certificate: Certificate | None) -> tuple[str, bool]:

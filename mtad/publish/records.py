@@ -12,6 +12,7 @@ from mtad.publish.host import Host, Key
 
 TTL_S = 3600
 STS_MAX_AGE_S = 604_800
+STS_ID_CHARACTERS = 16
 STS_PATH = "/.well-known/mta-sts.txt"
 
 
@@ -119,13 +120,26 @@ def tlsrpt(domain: str) -> str:
 def sts_policy(host: Host) -> str:
     """The policy file (RFC 8461 3.2). A certificate that others cannot verify must not stop mail: then it is a test."""
     proven = host.certificate is not None and not host.self_signed and covers(host.certificate.names, host.hostname)
-    mode = "enforce" if proven else "testing"
-    return f"version: STSv1\r\nmode: {mode}\r\nmx: {host.hostname}\r\nmax_age: {STS_MAX_AGE_S}\r\n"
+    mode = ("enforce" if proven else "testing") if host.sts_mode == "auto" else host.sts_mode
+    names = "".join(f"mx: {name}\r\n" for name in dict.fromkeys((host.hostname, *host.sts_mx)))
+    return f"version: STSv1\r\nmode: {mode}\r\n{names}max_age: {STS_MAX_AGE_S}\r\n"
+
+
+def sts_policy_for(asked: str, host: Host) -> str:
+    """The policy that a web server of this name has (RFC 8461 3.3), "" where there is none of ours."""
+    sub, _, domain = asked.lower().removesuffix(".").partition(".")
+    return sts_policy(host) if sub == "mta-sts" and domain in host.domains else ""
 
 
 def sts(host: Host) -> str:
     """Its id follows from the policy: another policy has another id."""
-    return f"v=STSv1; id={hashlib.sha256(sts_policy(host).encode()).hexdigest()[:16]}"
+    return f"v=STSv1; id={sts_id(sts_policy(host))}"
+
+
+def sts_id(policy: str) -> str:
+    """What we call a policy, whatever its line ends."""
+    lines = "".join(f"{line}\r\n" for line in policy.splitlines())
+    return hashlib.sha256(lines.encode()).hexdigest()[:STS_ID_CHARACTERS]
 
 
 def tlsa(leaf: bytes) -> str:

@@ -7,7 +7,7 @@ from mtad.config.certificate import from_pem
 from mtad.dns.resolver import DnsTemporary
 from mtad.publish import shown
 from mtad.publish.area import Area, Checked, txt
-from mtad.publish.records import STS_PATH, covers, sts, sts_policy, tlsa, tlsrpt
+from mtad.publish.records import STS_ID_CHARACTERS, STS_PATH, covers, sts, sts_id, sts_policy, tlsa, tlsrpt
 from mtad.publish.view import host_of
 from mtad.tls import dane as dane_rules
 from mtad.tls import https, mta_sts
@@ -41,11 +41,11 @@ async def mta_sts_check(checked: Checked) -> Area:
         return area
     area.say(f"policy id {announced}")
     if not checked.offline:
-        await _policy(area, checked)
+        await _policy(area, checked, announced)
     return area
 
 
-async def _policy(area: Area, checked: Checked) -> None:
+async def _policy(area: Area, checked: Checked, announced: str) -> None:
     host = f"mta-sts.{checked.domain}"
     try:
         addresses = await checked.view.addresses(host)
@@ -86,11 +86,12 @@ async def _policy(area: Area, checked: Checked) -> None:
         area.find("sts.policy", f"https://{host}{STS_PATH} is malformed: {error}", _serve(checked))
         return
     area.say(f"mode {policy.mode}, {', '.join(policy.mx)}, {policy.max_age_s / DAY_S:g} days")
+    _compared(area, checked, announced, answer.body.decode("utf-8"))
     if policy.mode != "enforce":
         area.find(
             "sts.mode",
             f"the policy is in mode {policy.mode}",
-            "mode: enforce   (in the policy file; and a new id in the record)",
+            "mode: enforce   (dns.sts_mode, or in the policy file; and a new id in the record)",
         )
     mx = await checked.view.get(checked.domain, "MX")
     hosts = [name for record in mx.records if (name := host_of(record.exchange))]
@@ -99,7 +100,7 @@ async def _policy(area: Area, checked: Checked) -> None:
             area.find(
                 "sts.mx",
                 f"the policy does not name the MX {name}",
-                f"mx: {name}   (in the policy file; and a new id in the record)",
+                f"mx: {name}   (dns.sts_mx, or in the policy file; and a new id in the record)",
             )
     this = checked.host
     if policy.mode == "none":
@@ -113,6 +114,20 @@ async def _policy(area: Area, checked: Checked) -> None:
                 area.find("sts.certificate", what, shown.mended(one, this, checked.now))
         if not seen and name == this.hostname:
             _certificate(area, checked)
+
+
+def _compared(area: Area, checked: Checked, announced: str, served: str) -> None:
+    """What senders fetch, against the policy of this host; and whether the id was made for it, where we make ids."""
+    name, this = f"_mta-sts.{checked.domain}", checked.host
+    ours, theirs = mta_sts.parse_policy(sts_policy(this).encode()), mta_sts.parse_policy(served.encode())
+    if theirs != ours:
+        told = "; ".join(line for line in mta_sts.lines(theirs) if line not in mta_sts.lines(ours))
+        lacks = "; ".join(line for line in mta_sts.lines(ours) if line not in mta_sts.lines(theirs))
+        words = " and ".join([f"has {told}"] * bool(told) + [f"lacks {lacks}"] * bool(lacks))
+        fix = f"{_serve(checked)}\nthen publish\n{txt(name, sts(this))}\nor set dns.sts_mode and dns.sts_mx to it"
+        area.find("sts.other", f"the policy that is served is not that of this host: it {words}", fix)
+    elif len(announced) == STS_ID_CHARACTERS and announced not in (sts_id(sts_policy(this)), sts_id(served)):
+        area.find("sts.id", f"the id {announced} is of another policy", f"replace it by\n{txt(name, sts(this))}")
 
 
 def _certificate(area: Area, checked: Checked) -> None:
@@ -134,6 +149,10 @@ def _serve(checked: Checked) -> str:
     """How the policy gets where it belongs."""
     host = f"mta-sts.{checked.domain}"
     lines = sts_policy(checked.host).splitlines()
+    http = checked.config.listen.http
+    if http is not None:
+        place = f"[{http.host}]" if ":" in http.host else http.host
+        lines = [f"proxy_pass http://{place}:{http.port};   (it has the policy; keep the Host, see docs/dns.md)"]
     return "\n".join([f"serve as text/plain at https://{host}{STS_PATH}, with a certificate for {host}:", *lines])
 
 

@@ -33,6 +33,7 @@ from mtad.control.http import CONNECTIONS_MAX, HttpServer
 from mtad.control.httpwire import HEAD_MAX_BYTES, Refused, Request, parse, read_head
 from mtad.control.metrics import exposition, sample
 from mtad.mail.reply import Reply
+from mtad.tls import mta_sts
 
 TOKEN = "correct-horse-battery"
 ANY_PORT = Address("127.0.0.1", 0)
@@ -271,6 +272,50 @@ def test_token(daemon: Daemon, path: str) -> None:
             b"Authorization: Bearer wrong\r\nAuthorization: Bearer " + TOKEN.encode(): 400,
         }.items():
             assert status_of(web.raw(b"GET %s HTTP/1.0\r\n%s\r\n\r\n" % (path.encode(), fields))) == status
+
+
+STS = "/.well-known/mta-sts.txt"
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET %b HTTP/1.1\r\nHost: mta-sts.example.test\r\n\r\n", 200),
+        (b"GET %b?x HTTP/1.1\r\nHost: MTA-STS.Example.Test:8080\r\n\r\n", 200),
+        (b"GET https://mta-sts.example.test%b HTTP/1.1\r\nHost: other.test\r\n\r\n", 200),
+        (b"GET https://other.test%b HTTP/1.1\r\nHost: mta-sts.example.test\r\n\r\n", 404),
+        (b"GET %b HTTP/1.1\r\nHost: mta-sts.other.test\r\n\r\n", 404),
+        (b"GET %b HTTP/1.1\r\nHost: example.test\r\n\r\n", 404),
+        (b"GET %b HTTP/1.1\r\nHost: mta-sts.\xff\r\n\r\n", 404),
+        (b"GET %b HTTP/1.1\r\nHost: \r\n\r\n", 404),
+        (b"GET %b HTTP/1.0\r\n\r\n", 404),
+        (b"POST %b HTTP/1.1\r\nHost: mta-sts.example.test\r\n\r\n", 405),
+        (b"GET %b/ HTTP/1.1\r\nHost: mta-sts.example.test\r\n\r\n", 404),
+    ],
+)
+def test_the_policy_of_our_domains_needs_no_token(daemon: Daemon, request_: bytes, status: int) -> None:
+    """For a web server that passes it on; and nothing else does without."""
+    with Web(daemon, token=TOKEN) as web:
+        web.server.update(replace(web.admin, config=replace(web.admin.config, domains=("example.test",))))
+        reply = web.raw(request_ % STS.encode())
+        head, _, body = reply.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 %d " % status)
+        if status == 200:
+            assert b"\r\nContent-Type: text/plain\r\n" in head
+            policy = mta_sts.parse_policy(body)
+            assert (policy.mode, policy.mx) == ("testing", (web.admin.config.hostname,))
+        assert web.raw(b"GET /metrics HTTP/1.1\r\nHost: mta-sts.example.test\r\n\r\n").startswith(b"HTTP/1.1 401 ")
+
+
+def test_the_policy_follows_the_settings(daemon: Daemon) -> None:
+    """As `dns records` prints it."""
+    with Web(daemon) as web:
+        dns = replace(web.admin.config.dns, sts_mode="enforce", sts_mx=("mx2.test",))
+        config = replace(web.admin.config, domains=("example.test",), dns=dns)
+        web.server.update(replace(web.admin, config=config))
+        body = web.raw(f"GET https://mta-sts.example.test{STS} HTTP/1.0\r\n\r\n".encode()).partition(b"\r\n\r\n")[2]
+        names = (config.hostname, "mx2.test")
+        assert mta_sts.parse_policy(body) == mta_sts.Policy("enforce", names, 604_800)
 
 
 def test_reload_changes_the_token_but_never_takes_it_from_an_address_nobody_vouched_for(daemon: Daemon) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import re
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import get_args
@@ -12,6 +13,7 @@ import pytest
 from dns_server import DnsServer
 from publish_world import DOMAIN, HOSTNAME, World, give, ids
 
+from mtad.config.tree import Address
 from mtad.publish import dkimcheck
 from mtad.publish.finding import CATALOGUE
 from mtad.publish.records import Rec
@@ -196,6 +198,43 @@ async def test_the_corrected_spf_record_is_correct(world: World) -> None:
     [fix] = {one.fix for one in found if one.id.startswith("spf.")}
     world.change(r"^example.test. 60 IN TXT .v=spf1", fix.partition("\n")[2])
     assert not [one for one in await world.check(offline=True) if one.id.startswith("spf.")]
+
+
+async def test_the_policy_that_is_served_is_another(world: World) -> None:
+    """A file of one's own is no mistake; an id that was made for another policy is."""
+    world.policy = world.policy.replace("enforce", "testing")
+    found = {one.id: one for one in await world.check() if one.id.startswith("sts")}
+    assert set(found) == {"sts.mode", "sts.other"}
+    assert "has mode: testing and lacks mode: enforce" in found["sts.other"].what
+    assert "mode: enforce" in found["sts.other"].fix
+    world.config = replace(world.config, dns=replace(world.config.dns, sts_mode="testing"))
+    await world.correct()
+    assert {one.id for one in await world.check() if one.id.startswith("sts")} == {"sts.mode"}
+
+
+async def test_the_id_of_another_policy(world: World) -> None:
+    """The backup's MX was added, the record was forgotten."""
+    before = next(line for line in world.lines if line.startswith("_mta-sts"))
+    world.config = replace(world.config, dns=replace(world.config.dns, sts_mx=("mx2.example.test",)))
+    world.policy = world.policy.replace("max_age", "mx: mx2.example.test\r\nmax_age")
+    await world.correct()
+    assert not [one for one in await world.check() if one.id.startswith("sts")]
+    right = next(line for line in world.lines if line.startswith("_mta-sts"))
+    world.change("^_mta-sts", before)
+    [found] = [one for one in await world.check() if one.id.startswith("sts")]
+    assert (found.id, found.fix) == ("sts.id", f"replace it by\n{right}")
+    world.policy = world.policy.replace("\r\n", "\n")  # an editor's line ends change nothing
+    world.change("^_mta-sts", right)
+    assert not [one for one in await world.check() if one.id.startswith("sts")]
+    world.change("^_mta-sts", txt("_mta-sts.example.test", "v=STSv1; id=20261125"))  # somebody counts by days
+    assert not [one for one in await world.check() if one.id.startswith("sts")]
+
+
+async def test_who_serves_it_from_here_is_told_the_line_of_the_proxy(world: World) -> None:
+    world.change("^mta-sts", "mta-sts.example.test. 60 IN A 127.0.0.3")
+    world.config = replace(world.config, listen=replace(world.config.listen, http=Address("127.0.0.1", 8080)))
+    [found] = [one for one in await world.check() if one.id == "sts.fetch"]
+    assert "proxy_pass http://127.0.0.1:8080;" in found.fix
 
 
 def silent(query: object) -> None:
