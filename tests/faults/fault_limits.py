@@ -1,10 +1,13 @@
-"""No room: disks and inodes that are full, descriptors and memory that run out, and a second daemon at the door."""
+"""No room: disks and inodes that are full, descriptors and memory that run out; a disk that takes nothing any more, a
+database that somebody else holds, and a second daemon at the door."""
 
 import asyncio
+import errno
 import os
 import random
 import resource
 import socket
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, suppress
@@ -16,22 +19,25 @@ from fault_load import Load
 from fault_power import run
 from fault_result import Result, Skipped
 from fault_sink import Sink
+from fault_switch import EVERY, Switch, missing
 
-PLACES = {"database": "data", "spool": "data/queue", "maildrop": "data/maildrop", "mailboxes": "mail"}
+PLACES = {
+    "database": "data", "spool": "data/queue", "maildrop": "data/maildrop", "mailboxes": "mail", "log": "log",
+}  # fmt: skip
 SIZES = (300, 2_000, 20_000, 200_000)
 FULL_S, FREE_S = 1.5, 1.0
 
 
 @asynccontextmanager
 async def _loaded(
-    root: Path, rng: random.Random, *, told: bool = False, **load: object
+    root: Path, rng: random.Random, *, told: bool = False, switch: Switch | None = None, **load: object
 ) -> AsyncIterator[tuple[Host, Ledger]]:
     """A daemon under load, that runs empty at the end and is stopped. Nothing in its log may be a traceback, but for
     `told`: where things fail that should never."""
     ledger = Ledger()
     async with Sink(ledger, rng, later=0.0) as sink:
-        host = Host(root, ledger, sink.port)
-        host.logs = root.with_name(f"{root.name}.log")
+        host = Host(root, ledger, sink.port, switch=switch)
+        host.logs = root / "log" / "mtad" if (root / "log").exists() else root.with_name(f"{root.name}.log")
         try:
             await host.up()
             async with Load(host, rng, **{"sizes": SIZES, "programs": 0, **load}):
@@ -132,6 +138,37 @@ async def no_memory(root: Path, count: int, rng: random.Random) -> Result:
         if not host.alive:
             await host.up()
     return Result("no memory", count, ledger.verdict(), {"daemons that ended by it": deaths})
+
+
+async def read_only(root: Path, count: int, rng: random.Random) -> Result:
+    """Nothing can be written, flushed, renamed or removed any more, as after a disk's errors; and then again it can."""
+    if reason := missing():
+        raise Skipped(reason)
+    switch = Switch(root)
+    async with _loaded(root / "m", rng, switch=switch) as (_, ledger):
+        for _ in range(count):
+            switch.fail(1, errno.EROFS, EVERY - {"send"}, on=True)
+            await asyncio.sleep(FULL_S)
+            switch.off()
+            await asyncio.sleep(FREE_S)
+    return Result("a disk that is read-only", count, ledger.verdict())
+
+
+async def held_database(root: Path, count: int, rng: random.Random) -> Result:
+    """Another program, an operator's sqlite3 say, holds the database for a while. It may also find that it cannot."""
+    held = 0
+    async with _loaded(root / "m", rng) as (host, ledger):
+        for _ in range(count):
+            other = sqlite3.connect(host.root / "data" / "mta.db", isolation_level=None, timeout=0.2)
+            try:
+                with suppress(sqlite3.OperationalError):
+                    other.execute("BEGIN IMMEDIATE")
+                    held += 1
+                    await asyncio.sleep(2 * FULL_S)
+            finally:
+                other.close()
+            await asyncio.sleep(FREE_S)
+    return Result("the database held by somebody else", count, ledger.verdict(), {"times that it could be": held})
 
 
 async def second_daemon(root: Path, count: int, rng: random.Random) -> Result:

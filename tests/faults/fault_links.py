@@ -110,7 +110,8 @@ async def cut_connections(root: Path, count: int, rng: random.Random) -> Result:
 
 
 async def link_down(root: Path, count: int, rng: random.Random) -> Result:
-    """The peer is behind an interface that goes down for a second, again and again, in the middle of mails."""
+    """The peer is behind an interface that goes down for a second, again and again, in the middle of mails; or there is
+    no way to it, or a very slow one."""
     if os.geteuid() != 0 or not Path("/sbin/ip").exists():
         raise Skipped("needs root and ip(8) for a network of its own")
     ledger = Ledger()
@@ -123,9 +124,10 @@ async def link_down(root: Path, count: int, rng: random.Random) -> Result:
                 async with Load(host, rng, sizes=(2_000, 20_000, 300_000), programs=0):
                     for _ in range(count):
                         await asyncio.sleep(rng.uniform(0.2, 1.0))
-                        run("ip", "link", "set", device, "down")
+                        harm, cure = rng.choice(ways(address, device))
+                        run(*harm)
                         await asyncio.sleep(rng.uniform(0.2, 1.0))
-                        run("ip", "link", "set", device, "up")
+                        run(*cure)
                 await host.drained(180)
                 assert await host.stop() == 0
             finally:
@@ -133,6 +135,20 @@ async def link_down(root: Path, count: int, rng: random.Random) -> Result:
             ledger.mailbox(root / "mail", "box.test")
             assert "Traceback" not in host.log, host.log[-3000:]
     return Result("the link goes down", count, ledger.verdict())
+
+
+def ways(address: str, device: str) -> list[tuple[list[str], list[str]]]:
+    """How a link fails, and how it is made good."""
+    found = [(["ip", "link", "set", device, "down"], ["ip", "link", "set", device, "up"])] * 3
+    for kind in ("unreachable", "prohibit", "blackhole"):
+        route = [kind, f"{address}/32"]
+        found.append((["ip", "route", "add", *route], ["ip", "route", "del", *route]))
+    if Path("/sbin/tc").exists():
+        slow = ["tbf", "rate", "16kbit", "burst", "2kb", "latency", "100ms"]
+        found.append(
+            (["tc", "qdisc", "add", "dev", device, "root", *slow], ["tc", "qdisc", "del", "dev", device, "root"])
+        )
+    return found
 
 
 @contextlib.contextmanager

@@ -39,6 +39,8 @@ SCENARIOS: dict[str, Scenario] = {
     "disk": Scenario("no room on the disk", fault_limits.disk_full, 1, (5,)),
     "inodes": Scenario("no inodes", fault_limits.inodes_full, 1, (5,)),
     "descriptors": Scenario("no file descriptors", fault_limits.no_descriptors, 1, (10,)),
+    "readonly": Scenario("a disk that is read-only", fault_limits.read_only, 1, (20,)),
+    "held": Scenario("the database held by somebody else", fault_limits.held_database, 1, (10,)),
     "memory": Scenario("no memory", fault_limits.no_memory, 1, (20,)),
     "second": Scenario("a second daemon on the same data", fault_limits.second_daemon, 2, (50,)),
     "cuts": Scenario("connections cut", fault_links.cut_connections, 50, (2000,)),
