@@ -99,7 +99,10 @@ def outdated(secret: str, cost: Cost) -> bool:
 
 
 def verify(password: str, secret: str) -> bool:
-    """Is this the password of the stored form? Constant time in the digest; a damaged form is never right."""
+    """Is this the password of the stored form? Constant time in the digest; a damaged form is never right. Nor is a
+    password with NUL: no user has one, and scrypt takes "x" and "x\\0" for the same (RFC 2104 2 pads with zeros)."""
+    if "\0" in password:
+        return False
     if secret.startswith("$argon2"):
         return _verify_argon2(password, secret)
     parts = _scrypt_parts(secret)
