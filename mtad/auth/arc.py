@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from mtad.dkim.canonical import RelaxedBody, relaxed_field, without_line_ends
 from mtad.dkim.taglist import tag_list
-from mtad.dkim.verify import Lookup, public_key
+from mtad.dkim.verify import BARE_LF, Lookup, public_key
 from mtad.mail import headers
 from mtad.mail.text import clean
 
@@ -67,6 +67,8 @@ def verify(message: bytes, lookup: Lookup) -> Result:
     try:
         if len(fields) > FIELDS_MAX:
             raise _Broken(f"more than {FIELDS_MAX} header fields")
+        if BARE_LF.search(message):  # read as a line end, it would be judged as what did not come
+            raise _Broken("a bare LF in the mail")
         raw = [(field.name, head[field.start : field.end]) for field in fields]
         sets = _sets(raw)
         seals = [_tags(one.seal) for one in sets]
@@ -150,6 +152,8 @@ def _verify_message(fields: Sequence[tuple[bytes, bytes]], body: bytes, raw: byt
         raise _Broken(f"the message signature has no {missing[0]}=")
     _algorithm(tags)
     names = [name.strip().lower().encode() for name in tags["h"].split(":")]
+    if b"from" not in names:
+        raise _Broken("the message signature does not cover From")  # RFC 6376 3.5, which RFC 8617 4.1.2 takes over
     if _AS in names:
         raise _Broken("the message signature covers a seal")
     form, _, body_form = tags.get("c", "simple").partition("/")  # RFC 6376 3.5: simple/simple

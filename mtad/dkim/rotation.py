@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
+from mtad.dkim.taglist import tag_list
 from mtad.mail.text import clean
 
 LINGER_MAX_S = 86_400.0  # no resolver remembers that there was nothing for longer (RFC 2308 5 proposes 3 hours)
@@ -140,6 +141,8 @@ def judge(texts: Sequence[bytes], record: str) -> tuple[Verdict, str]:
     if len(texts) > 1:
         return "other", f"{len(texts)} TXT records, where receivers take one (RFC 6376 3.6.2.2)"
     got, want = _tags(texts[0].decode("utf-8", "replace")), _tags(record)
+    if next(iter(got), "v") != "v" and "v" in got:
+        return "other", "v= is not the first tag, so receivers take it for no key (RFC 6376 3.6.1)"
     if got.get("v", "DKIM1") != "DKIM1" or "p" not in got:
         return "other", f"another record: {clean(texts[0][:60].decode('utf-8', 'replace'))}"
     if not got["p"]:
@@ -152,8 +155,8 @@ def judge(texts: Sequence[bytes], record: str) -> tuple[Verdict, str]:
 
 
 def _tags(text: str) -> dict[str, str]:
-    pairs = (part.partition("=") for part in text.split(";"))
-    return {name.strip(): re.sub(r"\s+", "", value) for name, equals, value in pairs if equals}
+    """As receivers read it: of what is no tag list, and has a tag twice for one, nothing."""
+    return {name: re.sub(r"\s+", "", value) for name, value in (tag_list(text) or {}).items()}
 
 
 def _octets(value: str) -> bytes:

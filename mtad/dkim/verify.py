@@ -35,7 +35,7 @@ RSA_EXPONENT_MAX = 1 << 33
 
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?)*")
 _WSP = re.compile(r"[ \t\r\n]+")
-_BARE_LF = re.compile(rb"(?<!\r)\n")
+BARE_LF = re.compile(rb"(?<!\r)\n")
 _BLANKS = re.compile(rb"[ \t\r\n]{60}")
 _ALGORITHMS = {"rsa-sha256": "rsa", "ed25519-sha256": "ed25519"}
 
@@ -94,7 +94,7 @@ def verify(message: bytes, lookup: Lookup, now: float) -> list[Result]:
     signatures = [field for field in found if field.name == b"dkim-signature"]
     if len(found) > FIELDS_MAX:
         return [Result("", "", "permerror", f"more than {FIELDS_MAX} header fields") for _ in signatures[:1]]
-    if signatures and _BARE_LF.search(message):  # read as CRLF, it would be judged as what did not come
+    if signatures and BARE_LF.search(message):  # read as CRLF, it would be judged as what did not come
         return [Result(*_identity(head[signatures[0].start : signatures[0].end]), "fail", "a bare LF in the mail")]
     bodies: dict[str, bytes] = {}
     results: list[Result] = []
@@ -177,7 +177,7 @@ def _signature(raw: bytes, now: float) -> _Signature:
         raise _Verdict("permerror", "From is not signed")
     if len(names) > SIGNED_NAMES_MAX:
         raise _Verdict("permerror", "too many names in h=")
-    if "dns/txt" not in tags.get("q", "dns/txt").split(":"):
+    if "dns/txt" not in _words(tags.get("q", "dns/txt")):
         raise _Verdict("permerror", "unknown q=")
     header_form, _, body_form = tags.get("c", "simple/simple").partition("/")
     body_form = body_form or "simple"

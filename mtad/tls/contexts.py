@@ -94,6 +94,7 @@ def client_context(mode: Mode, *, ca_file: str = "") -> ssl.SSLContext:
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     if mode == "verify":
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.hostname_checks_common_name = False  # RFC 8461 3.3, 4.1 and RFC 9525 2: the subject names nobody
         _trust(context, "")
         if ca_file:
             _trust(context, ca_file)

@@ -31,13 +31,22 @@ def cases() -> list[Any]:
     return found
 
 
+# Where the suite lets pass what receivers must not: RFC 8617 4.1.2 takes these rules over.
+BY_RFC = {
+    # It signs the relaxed form and leaves c= out, which is simple/simple (RFC 6376 3.5).
+    "ams_fields_c_na": "the message signature does not match",
+    # From must be signed, else the signature counts for nothing (RFC 6376 5.4, 6.1.1).
+    "ams_fields_h_empty": "the message signature does not cover From",
+}
+
+
 @pytest.mark.parametrize(("case", "records"), cases())
 def test_the_suite(case: Mapping[str, Any], records: Mapping[str, str], request: pytest.FixtureRequest) -> None:
     message = (case["message"] or "").replace("\n", "\r\n").encode()
     result = arc.verify(message, lambda name: [records[name]] if name in records else [])
-    if request.node.callspec.id == "ams_fields_c_na":
-        # The suite signs the relaxed form and leaves c= out; for receivers that is simple/simple (RFC 6376 3.5).
-        assert (result.verdict, result.reason) == ("fail", "the message signature does not match")
+    stricter = BY_RFC.get(request.node.callspec.id)
+    if stricter is not None:
+        assert (result.verdict, result.reason) == ("fail", stricter)
         return
     # Where the suite leaves it open the newest seal says cv=fail, or an older one does: broken (RFC 8617 5.2).
     expected = "none" if case["cv"] == "None" else str(case["cv"]).strip().lower() or "fail"
@@ -75,17 +84,18 @@ RECORD = "v=DKIM1; p=" + base64.b64encode(
 ).decode("ascii")
 
 
-def sealed(form: str, *, says: str, body: bytes = b"text  here\r\n\r\n") -> bytes:
+def sealed(form: str, *, says: str, covers: bytes = b"from", body: bytes = b"text  here\r\n\r\n") -> bytes:
     """A mail with one ARC set: signed in `form`, header and body; `says` is its c= ("" is none)."""
     author = b"From:  A  <a@example.org>\r\n"
     relaxed = form == "relaxed"
     digest = base64.b64encode(hashlib.sha256(b"text here\r\n" if relaxed else body[: len(body) - 2]).digest())
     results = b"ARC-Authentication-Results: i=1; example.org; none\r\n"
-    message = b"ARC-Message-Signature: i=1; a=rsa-sha256; %sd=example.org; s=s; h=from; bh=%s; b=" % (
+    message = b"ARC-Message-Signature: i=1; a=rsa-sha256; %sd=example.org; s=s; h=%s; bh=%s; b=" % (
         says.encode(),
+        covers,
         digest,
     )
-    octets = relaxed_field(b"from", author) if relaxed else author
+    octets = relaxed_field(b"from", author) if relaxed else author if covers == b"from" else b""
     octets += relaxed_field(b"arc-message-signature", message).rstrip(b"\r\n") if relaxed else message
     message += base64.b64encode(KEY.sign(octets, PKCS1v15(), SHA256())) + b"\r\n"
     seal = b"ARC-Seal: i=1; a=rsa-sha256; cv=none; d=example.org; s=s; b="
@@ -111,6 +121,21 @@ def sealed(form: str, *, says: str, body: bytes = b"text  here\r\n\r\n") -> byte
 def test_without_c_the_form_is_simple(form: str, says: str, expected: str) -> None:
     """RFC 6376 3.5, which RFC 8617 4.1.2 takes over."""
     assert arc.verify(sealed(form, says=says), lambda name: [RECORD]).verdict == expected
+
+
+def test_who_signs_the_message_signs_its_author() -> None:
+    """Else anybody who forwards it writes another From into a chain that is unbroken."""
+    good = sealed("simple", says="")
+    assert arc.verify(good, lambda name: [RECORD]).verdict == "pass"
+    without = sealed("simple", says="", covers=b"subject")
+    result = arc.verify(without, lambda name: [RECORD])
+    assert (result.verdict, result.reason) == ("fail", "the message signature does not cover From")
+
+
+def test_a_bare_line_feed_breaks_the_chain() -> None:
+    """In relaxed form it would be taken out of a field, and what is read there is another field."""
+    good = sealed("relaxed", says="c=relaxed/relaxed; ")
+    assert arc.verify(good.replace(b"From:  A  <", b"From:  A \n <"), lambda name: [RECORD]).verdict == "fail"
 
 
 def test_lone_line_feeds_at_the_end_are_no_line_ends() -> None:

@@ -65,6 +65,9 @@ def stages(ring: Ring) -> str:
         ([b"v=DKIM1; k=ed25519; p="], "revoked"),
         ([b"v=spf1 -all"], "other"),  # a wildcard
         ([b"v=DKIM1; k=ed25519; p=AAAA", b"v=DKIM1; k=ed25519; p=AAAA"], "other"),  # RFC 6376 3.6.2.2
+        ([b"v=DKIM1; k=ed25519; p=AAAB; p=AAAA"], "other"),  # receivers read no key in it (RFC 6376 3.2)
+        ([b"v=DKIM1; k=ed25519; nonsense; p=AAAA"], "other"),
+        ([b"k=ed25519; v=DKIM1; p=AAAA"], "other"),  # RFC 6376 3.6.1: v= is the first, where it is
         ([b"\xff\x00"], "other"),
         ([b""], "other"),
     ],

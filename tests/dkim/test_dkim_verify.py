@@ -138,6 +138,11 @@ def test_what_is_wrong_with_a_signature(message: bytes, wanted: str, reason: str
     assert reason in result.reason
 
 
+def test_blanks_around_the_colons_of_q_are_allowed() -> None:
+    """RFC 6376 3.5."""
+    assert judge(resigned("q=carrier/pigeon : dns/txt ; ")).reason != "unknown q="
+
+
 def public(kind: str) -> str:
     return record(KEY if kind == "ed25519" else RSA_KEY).rpartition("p=")[2]
 

@@ -4,6 +4,7 @@ import ssl
 import time
 from pathlib import Path
 
+import private_ca
 import pytest
 from tls_certificates import Pair, make
 
@@ -61,6 +62,20 @@ def test_verify_wants_chain_and_name(pair: Pair) -> None:
         shake(server, client_context("verify", ca_file=str(pair.cert)), "another.name.test")
     with pytest.raises(ssl.SSLCertVerificationError, match="self-signed"):
         shake(server, client_context("verify"))
+
+
+def test_a_name_in_the_subject_alone_is_no_name(tmp_path: Path) -> None:
+    """MTA-STS asks for a DNS name in the extension (RFC 8461 4.1); others may put into a subject what they like."""
+    authority = private_ca.make("authority", ca=True)
+    authority.write(tmp_path / "ca")
+    for names, good in (((NAME,), True), ((), False)):
+        server = private_ca.make(NAME, authority, names=names).context(tmp_path / "host")
+        client = client_context("verify", ca_file=str(tmp_path / "ca" / "chain.pem"))
+        if good:
+            assert shake(server, client)[0] == "TLSv1.3"
+        else:
+            with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
+                shake(server, client)
 
 
 def test_old_protocols_are_refused_and_ciphers_are_sensible(pair: Pair) -> None:
