@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 from mtad.mail.envelope import Clock, Job
 from mtad.mail.reply import Reply
-from mtad.outbound.sites import Closed, Site, Sites
+from mtad.outbound.site import Closed, Site
+from mtad.outbound.sites import Sites
 
 UNKNOWN_MAX, SLOW_MAX = 20, 10  # times as many jobs as workers may be at work for such sites
 LENT_MAX = UNKNOWN_MAX + SLOW_MAX

@@ -9,7 +9,8 @@ from mtad.events import Events
 from mtad.mail.envelope import Clock, Job
 from mtad.outbound.lanes import Lanes, Running
 from mtad.outbound.lookout import Lookout
-from mtad.outbound.sites import Closed, Sites
+from mtad.outbound.site import Closed
+from mtad.outbound.sites import Sites
 from mtad.queue.store import Store, StoreError, Unsound
 
 LEASE_S = 300.0

@@ -18,7 +18,8 @@ from mtad.outbound import bounce
 from mtad.outbound.delivery import Tried
 from mtad.outbound.leap import Leap
 from mtad.outbound.reporter import Reporter
-from mtad.outbound.sites import Closed, Sites
+from mtad.outbound.site import Closed
+from mtad.outbound.sites import Sites
 from mtad.queue import retry
 from mtad.queue.store import Redirected, Settlement, Store, StoreError
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from mtad.mail.envelope import Clock
 from mtad.outbound.explain import Outlook, Pace
 from mtad.outbound.route import Plan, Remote
-from mtad.outbound.sites import Site, Sites
+from mtad.outbound.site import Site
+from mtad.outbound.sites import Sites
 
 
 def outlook(sites: Sites, clock: Clock) -> Outlook:

@@ -31,7 +31,8 @@ from mtad.outbound.pipe import Programs
 from mtad.outbound.reporter import Reporter
 from mtad.outbound.route import Plan, Remote
 from mtad.outbound.security import Security
-from mtad.outbound.sites import Closed, Sites
+from mtad.outbound.site import Closed
+from mtad.outbound.sites import Sites
 from mtad.outbound.transport import Transport
 from mtad.queue.store import Damaged, Store, StoreError
 from mtad.tls.contexts import Mode, client_context

@@ -4,13 +4,10 @@ State, bounded, and the little of it that a restart must not forget. The rules a
 """
 
 import asyncio
-import json
-import math
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any
 
 from mtad.config import Config, SiteRule
 from mtad.events import Events
@@ -18,6 +15,7 @@ from mtad.mail.classify import STAGE_OPERATOR
 from mtad.mail.envelope import Clock
 from mtad.mail.reply import Reply
 from mtad.mail.text import clean
+from mtad.outbound.site import Closed, Site, restored, stored
 from mtad.outbound.suspensions import Suspensions
 from mtad.queue import pace
 from mtad.queue.pace import Pace, Sign, Warmup
@@ -26,33 +24,11 @@ from mtad.queue.store import SiteStore, StoredSite, StoreError
 
 SITES_MAX = 10_000
 DOMAINS_MAX = 100_000  # of which we remember the site
-DOMAINS_KEPT = 100  # of a site, over a restart
 TROUBLE_S = 2.0
 WAYS_S = 3600.0  # without another way, and a domain that had several is one site's again
 SUSPENDED = "4.3.2"
 BROKEN = "4.4.1"
 ENOUGH = "4.7.0"
-
-
-@dataclass(slots=True, eq=False)
-class Site:
-    """One site. Until the plan of its first mail is made, a domain is a site by itself, under its own name."""
-
-    name: str
-    hosts: tuple[str, ...] = ()
-    rule: SiteRule | None = None
-    local: bool = False  # mailboxes and programs of this machine: nothing to be polite to
-    pace: Pace = field(default_factory=Pace)
-    warmup: Warmup = field(default_factory=Warmup)
-    domains: set[str] = field(default_factory=set)
-    next_slot_at: float = 0.0  # by its rate
-    running: int = 0
-    slow: bool = False  # its last job took much longer than jobs usually do
-    told: int = 0  # the day on which the end of its warm-up quota was told
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (self.name, *self.hosts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +40,6 @@ class Ways:
     newest: str
     since: float
     planning: Site
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """Why nothing goes out now, and until when; 0: until somebody changes it."""
-
-    why: str  # suspended, broken, warm-up
-    until: float
-    reply: Reply  # what the queue shows
-    of_user: bool = False
 
 
 class Sites:
@@ -104,8 +70,8 @@ class Sites:
     async def load(self) -> None:
         """What was known before the restart."""
         now = self._clock()
-        for stored in await self._store.load_sites():
-            site = restored(stored, now)
+        for row in await self._store.load_sites():
+            site = restored(row, now)
             if site is None:
                 continue
             self._sites[site.name] = site
@@ -442,49 +408,3 @@ class Sites:
 
 def _cause(reply: Reply) -> str:
     return clean(str(reply).replace("\n", " "), pace.CAUSE_MAX)
-
-
-def stored(site: Site | None) -> str:
-    """The text that is kept of a site; "" when nothing needs to be."""
-    if site is None or not (site.pace.open or site.warmup.sent or site.warmup.step):
-        return ""
-    one, warmup = site.pace, site.warmup
-    return json.dumps(
-        {
-            "hosts": site.hosts,
-            "domains": sorted(site.domains)[:DOMAINS_KEPT],
-            "breaker": [one.opened_at, one.probe_at, one.openings, one.blocked, one.seen, one.cause],
-            "warmup": [warmup.day, warmup.sent, warmup.step],
-        }
-    )
-
-
-def restored(row: StoredSite, now: float) -> Site | None:
-    """The site of such a text. What cannot be read is nothing worse than forgotten."""
-    try:
-        data: dict[str, Any] = json.loads(row.data)
-        opened_at, probe_at, openings, blocked, seen, cause = data["breaker"]
-        opened_at, probe_at = _number(opened_at), _number(probe_at)
-        warmup = Warmup(*(int(_number(part)) for part in data["warmup"]))
-        site = Site(row.name, tuple(_texts(data["hosts"])), domains=set(_texts(data["domains"])), warmup=warmup)
-        if opened_at:
-            latest = now + pace.STATED_MAX_S  # should the clock have been wrong
-            site.pace = Pace(
-                1.0, True, False, 0, min(opened_at, now), min(probe_at, latest), int(_number(openings)), bool(blocked),
-                int(_number(seen)), clean(_texts([cause])[0], pace.CAUSE_MAX),
-            )  # fmt: skip
-    except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
-        return None
-    return site
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, int | float) and math.isfinite(value):
-        return value
-    raise ValueError("not a number")
-
-
-def _texts(values: Any) -> list[str]:
-    if isinstance(values, list) and all(isinstance(value, str) for value in values):
-        return values
-    raise ValueError("not texts")

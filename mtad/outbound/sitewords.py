@@ -3,7 +3,8 @@
 import time
 
 from mtad.mail.text import clean
-from mtad.outbound.sites import Site, Sites
+from mtad.outbound.site import Site
+from mtad.outbound.sites import Sites
 from mtad.queue import pace
 from mtad.queue.store import Suspension
 

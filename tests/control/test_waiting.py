@@ -7,7 +7,7 @@ import pytest
 from mtad.control.handlers.waiting import Around, Waiting, why
 from mtad.mail.envelope import Message, Peer, Recipient, State
 from mtad.mail.reply import Reply
-from mtad.outbound.sites import Closed
+from mtad.outbound.site import Closed
 from mtad.queue.audit import Action, Entry
 
 NOW = 1_800_000_000.0

@@ -25,7 +25,7 @@ from mtad.control.handlers import transfers as taking
 from mtad.dkim import ledger
 from mtad.dkim.rotation import KeyState, Ring, Stage
 from mtad.mail import ident
-from mtad.outbound import sites
+from mtad.outbound import site as one_site
 from mtad.queue import rows
 from mtad.queue.audit import Entry
 from mtad.queue.database import migrations, open_writable
@@ -219,13 +219,13 @@ def _ledger(octets: bytes) -> object:
 
 def _site(octets: bytes) -> object:
     """What cannot be read is forgotten; what can be is fit to go on with."""
-    site = sites.restored(StoredSite("mx.test", octets.decode("utf-8", "replace")), NOW)
+    site = one_site.restored(StoredSite("mx.test", octets.decode("utf-8", "replace")), NOW)
     if site is None:
         return None
     assert all(isinstance(name, str) for name in site.names)
-    again = sites.stored(site)
+    again = one_site.stored(site)
     if again:
-        assert sites.stored(sites.restored(StoredSite("mx.test", again), NOW)) == again
+        assert one_site.stored(one_site.restored(StoredSite("mx.test", again), NOW)) == again
     return again
 
 

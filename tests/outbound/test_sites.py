@@ -11,7 +11,8 @@ from mtad.config import Rate, RouteRule, SiteRule, Target
 from mtad.dns.resolver import MxAnswer
 from mtad.mail.envelope import State
 from mtad.outbound import route, sitewords
-from mtad.outbound.sites import WAYS_S, Sites, restored, stored
+from mtad.outbound.site import restored, stored
+from mtad.outbound.sites import WAYS_S, Sites
 from mtad.outbound.suspensions import Suspensions
 from mtad.queue.pace import DAY_S, STATED_MAX_S
 from mtad.queue.store import Hold, RetryAt, Selector, StoredSite, Suspension, Trash

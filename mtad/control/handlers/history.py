@@ -13,7 +13,7 @@ from mtad.control.handlers.rows import moment
 from mtad.control.handlers.timeline import standing, timeline
 from mtad.mail.envelope import State
 from mtad.mail.event import KINDS, Event, Wanted
-from mtad.outbound.sites import Site
+from mtad.outbound.site import Site
 from mtad.queue.history import Sought
 from mtad.queue.store import Row as QueueRow
 from mtad.queue.store import Selector

@@ -14,7 +14,7 @@ from mtad.control.handlers.waiting import Around, why
 from mtad.control.operation import Access
 from mtad.mail import address as addresses
 from mtad.mail.envelope import State
-from mtad.outbound.sites import Site
+from mtad.outbound.site import Site
 from mtad.queue import store as queue
 from mtad.queue.listing import RECIPIENTS_PER_ROW
 from mtad.queue.store import Bundle, Closure, Damaged, Place, Selector, SortBy

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Mapping
 
 from mtad.control.admin import Admin, Args, Failed, Handler, Row
 from mtad.outbound import sitewords
-from mtad.outbound.sites import Site
+from mtad.outbound.site import Site
 from mtad.outbound.suspensions import SuspensionError, canonical
 from mtad.queue.store import RetryAt, Selector, Suspension
 

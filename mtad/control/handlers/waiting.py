@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mtad.mail.envelope import Message, Recipient, State
-from mtad.outbound.sites import Closed
+from mtad.outbound.site import Closed
 from mtad.queue.audit import Action
 
 _HOLDS = {"queue.hold": "held", "queue.hold_rule.add": "held by rule", "user.freeze": "the user is frozen"}
