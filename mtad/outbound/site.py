@@ -10,7 +10,7 @@ from mtad.mail.reply import Reply
 from mtad.mail.text import clean
 from mtad.queue import pace
 from mtad.queue.pace import Pace, Warmup
-from mtad.queue.store import StoredSite
+from mtad.queue.sitestore import StoredSite
 
 DOMAINS_KEPT = 100  # of a site, over a restart
 

@@ -6,7 +6,7 @@ from mtad.mail.text import clean
 from mtad.outbound.site import Site
 from mtad.outbound.sites import Sites
 from mtad.queue import pace
-from mtad.queue.store import Suspension
+from mtad.queue.sitestore import Suspension
 
 
 def state(sites: Sites, site: Site, now: float) -> str:

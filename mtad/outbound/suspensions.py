@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from mtad.mail import address as addresses
 from mtad.mail.envelope import Clock
 from mtad.mail.text import clean
-from mtad.queue.store import SiteStore, Suspension
+from mtad.queue.sitestore import SiteStore, Suspension
 
 SUSPENSIONS_MAX = 10_000
 

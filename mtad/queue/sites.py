@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from mtad.queue import bulk
-from mtad.queue.store import StoredSite, Suspension
+from mtad.queue.sitestore import StoredSite, Suspension
 
 
 class SiteRows:

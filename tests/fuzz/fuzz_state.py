@@ -30,7 +30,7 @@ from mtad.queue import rows
 from mtad.queue.audit import Entry
 from mtad.queue.database import migrations, open_writable
 from mtad.queue.operate import Operate
-from mtad.queue.store import StoredSite
+from mtad.queue.sitestore import StoredSite
 from mtad.queue.transfers import Transfers
 
 NOW = 1_800_000_000.0

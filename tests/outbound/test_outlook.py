@@ -12,7 +12,7 @@ from mtad.outbound.outlook import outlook
 from mtad.outbound.route import Host, Maildir, Remote
 from mtad.outbound.sites import Sites
 from mtad.outbound.suspensions import Suspensions
-from mtad.queue.store import Suspension
+from mtad.queue.sitestore import Suspension
 
 NOW = 1_800_000_000.0
 PLAN = Remote((Host("mx.far.test", "8.8.8.8", 25),), site="mx.far.test")
