@@ -24,7 +24,7 @@ from mtad.accounts.blocks import Blocks
 from mtad.accounts.directory import Directory
 from mtad.accounts.suppressions import Suppressions
 from mtad.accounts.users import Users
-from mtad.config import Config, ConfigError, ConfigErrors, Tls, load
+from mtad.config import Config, ConfigError, ConfigErrors, load
 from mtad.control import published
 from mtad.control.admin import Admin
 from mtad.control.chronicle import Chronicle
@@ -35,7 +35,7 @@ from mtad.dkim.signer import Signer
 from mtad.dkim.watch import Watch, rules_of
 from mtad.dns.resolver import Resolver
 from mtad.events import Events
-from mtad.housekeeping import Housekeeping
+from mtad.housekeeping import Housekeeping, OwnCertificates
 from mtad.inbound.accept import Acceptor
 from mtad.inbound.guard import Guard, Usage
 from mtad.inbound.maildrop import Maildrop
@@ -53,7 +53,7 @@ from mtad.queue.sqlite import SqliteStore, open_store
 from mtad.queue.store import StoreError
 from mtad.tls import certificates
 from mtad.tls.certificates import Certificate
-from mtad.tls.contexts import Mode, ServerContext, TlsError, client_context, server_context
+from mtad.tls.contexts import Mode, ServerContext, TlsError, client_context
 
 DRAIN_S = 20.0
 SWEEP_INTERVAL_S = 60.0
@@ -61,7 +61,6 @@ MAILDROP_INTERVAL_S = 30.0
 CERTIFICATES_INTERVAL_S = 60.0
 TLS_COUNTS_INTERVAL_S = 60.0
 TLS_CARE_INTERVAL_S = 1800.0
-EXPIRY_TOLD_EVERY_S = 86400.0
 EVENTS_INTERVAL_S = 10.0
 
 
@@ -96,10 +95,8 @@ class App:
         self._events = Events(clock, log)
         self._keys = Keys(config.paths.dkim)
         self._signer = Signer()
-        self._certificate_files: certificates.Stamps = ()  # as they were when they were last read
-        self._certificate_problem = ""  # why that was in vain
+        self._certificates = OwnCertificates(self._events, clock)
         self._begun_s = time.monotonic()
-        self._expiry_told_at = clock()  # at the start, the settings tell it
         self._refused: tuple[str, ...] = ()  # why the last reload was refused
         self._maildrop_seen = False  # by this process
         self._stop = asyncio.Event()
@@ -226,9 +223,8 @@ class App:
         """Everything that is read from files. Blocking; raises TlsError."""
         aliases, problems = load_aliases(config.local.aliases)
         notes = [*config.warnings, *problems, *self._keys.load()]
-        return Settings(
-            config, Directory(config, self._users, aliases, self._clock), self._read_tls(config.tls), tuple(notes)
-        )
+        directory = Directory(config, self._users, aliases, self._clock)
+        return Settings(config, directory, self._certificates.read(config.tls), tuple(notes))
 
     def _acceptor(self, settings: Settings) -> Acceptor:
         return Acceptor(
@@ -289,7 +285,7 @@ class App:
             "dane": self._security.dane,
             "problems": [
                 *(f"configuration refused, the old one is in use: {why}" for why in self._refused),
-                *([f"tls: {self._certificate_problem}"] if self._certificate_problem else []),
+                *([f"tls: {self._certificates.problem}"] if self._certificates.problem else []),
                 *self._users.problems,
                 *self._settings.notes,
             ],
@@ -317,7 +313,7 @@ class App:
                 service.notify("READY=1\nSTATUS=the reload failed, the old settings are in use")
                 raise
             self._refused = ()
-            self._certificate_problem = ""
+            self._certificates.problem = ""
             notes = [*self._users.problems, *settings.notes]
             if config.listen != self._settings.config.listen:
                 notes.append("the listening addresses change at the next restart")
@@ -352,14 +348,14 @@ class App:
         async with self._reloading:
             tls = self._settings.config.tls
             try:
-                context = await asyncio.to_thread(self._read_tls, tls)
+                context = await asyncio.to_thread(self._certificates.read, tls)
                 if context is None:
                     raise TlsError("there is no certificate: set tls.cert and tls.key")
             except TlsError as error:
-                self._certificate_problem = f"{error}; the certificates of before are in use"
+                self._certificates.problem = f"{error}; the certificates of before are in use"
                 self._events.tls_refused(str(error))
                 raise ConfigErrors([ConfigError("tls", str(error))]) from None
-            self._certificate_problem = ""
+            self._certificates.problem = ""
             self._settings = settings = replace(self._settings, tls=context)
             self._inbound.renew_tls(context)
             if self._http is not None:
@@ -367,10 +363,6 @@ class App:
             for certificate in context.certificates:
                 self._events.tls_loaded(certificate.cert, certificate.names, certificate.expires_at)
             return context.certificates
-
-    def _read_tls(self, tls: Tls) -> ServerContext | None:
-        self._certificate_files = certificates.stamps(certificates.files(tls))
-        return server_context(tls)
 
     async def drain_maildrop(self) -> int:
         return await self._maildrop.drain()
@@ -431,12 +423,7 @@ class App:
 
     async def _look_at_certificates(self) -> None:
         """Take over renewed certificates; say once a day which ones end soon."""
-        now, paths = self._clock(), certificates.files(self._settings.config.tls)
-        seen = await asyncio.to_thread(certificates.stamps, paths)
-        if certificates.renewed(self._certificate_files, seen, now):
+        if await self._certificates.renewed(self._settings.config.tls):
             with contextlib.suppress(ConfigErrors):  # told by the event
                 await self.reload_tls()
-        if abs(now - self._expiry_told_at) >= EXPIRY_TOLD_EVERY_S:
-            self._expiry_told_at = now
-            for sentence in certificates.expiring(self.certificates(), now):
-                self._events.warned(sentence)
+        self._certificates.tell(self.certificates())

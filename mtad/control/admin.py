@@ -17,8 +17,8 @@ from mtad.mail.ident import Ids
 from mtad.outbound.sites import Sites
 from mtad.queue.audit import Entry, OperatorStore
 from mtad.queue.history import HistoryStore
-from mtad.queue.store import Store
 from mtad.queue.sitestore import SiteStore
+from mtad.queue.store import Store
 from mtad.tls.certificates import Certificate
 
 if TYPE_CHECKING:

@@ -21,6 +21,7 @@ from aiosmtpd.smtp import SMTP
 
 from mtad.inbound import proxy, words
 from mtad.inbound.conversation import Conversation
+from mtad.inbound.deadline import Deadline
 from mtad.inbound.host import Host
 from mtad.inbound.limits import patience_s
 from mtad.mail.envelope import Peer, Source
@@ -30,7 +31,6 @@ from mtad.tls.binding import exporter
 TLS_HANDSHAKE_S = 30
 LINGER_S = 10.0  # how long a peer may take to read our last words
 BLOCKED_S = 60.0  # how long a peer may leave unread what we wrote, once it is more than the buffers hold
-LOOK_S = 10.0  # the longest sleep of the timer, so short that deadlines are seldom nearer and it is seldom set anew
 
 SHUTTING_DOWN = Reply(421, "4.3.2", "Server is shutting down", stage="connect")
 _TIMEOUT = Reply(421, "4.4.2", "Timeout, closing").wire()
@@ -74,10 +74,7 @@ class Session(SMTP):
         self.number = 0  # in the server's registry
         self.since_at = 0.0  # loop time
         self._limits = owner.host.limits
-        self._deadline = 0.0  # loop time
-        self._ends_at = 0.0  # the last deadline of all, loop time
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self._deadline = Deadline(self.loop, self._expired)
         self._header: bytes | None = None  # of the PROXY protocol, as far as it came; None = none is expected
         self._greeting: asyncio.TimerHandle | None = None  # the greeting waits for it
         self._lines = 0  # commands, when the deadline was last moved
@@ -111,7 +108,7 @@ class Session(SMTP):
             return
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
         self.since_at = self.loop.time()
-        self._ends_at = self.since_at + self._limits.session_timeout_s
+        self._deadline.end(self._limits.session_timeout_s)
         peer, host = self._peer(self.transport), self.owner.host
         self.conversation = Conversation(peer, host)
         if peer.ip in host.proxies:
@@ -225,9 +222,9 @@ class Session(SMTP):
         if self.transport is None:
             return
         self.transport = None
-        for timer in (self._timer, self._greeting):
-            if timer is not None:
-                timer.cancel()
+        self._deadline.cancel()
+        if self._greeting is not None:
+            self._greeting.cancel()
         self.conversation.abandon()
         self.owner.closed(self)
 
@@ -273,7 +270,7 @@ class Session(SMTP):
         if replies:
             transport.write(replies)
         if conversation.work is not None:
-            self._deadline = float("inf")  # the peer waits for us
+            self._deadline.lift()  # the peer waits for us
             self.owner.run(self._work())
         elif conversation.closing:
             self._close()
@@ -328,30 +325,18 @@ class Session(SMTP):
         self.conversation.closing = True
         if self.transport is not None:
             self.transport.close()
-            self._ends_at = float("inf")
+            self._deadline.end(LINGER_S)
             self._allow(LINGER_S)
 
     def _allow(self, seconds: float) -> None:
-        """So long the peer has for its next step; but the whole session ends when it ends."""
-        if self._blocked:
-            seconds = min(seconds, BLOCKED_S)
-        self._deadline = min(self.loop.time() + seconds, self._ends_at)
-        if self.transport is not None and (self._timer is None or self._deadline < self._timer_at):
-            self._sleep()
+        """So long the peer has for its next step."""
+        if self.transport is not None:
+            self._deadline.allow(min(seconds, BLOCKED_S) if self._blocked else seconds)
 
-    def _sleep(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = min(self._deadline, self.loop.time() + LOOK_S)
-        self._timer = self.loop.call_at(self._timer_at, self._tick)
-
-    def _tick(self) -> None:
-        """The one timer of a session: it fires rarely and looks at the deadline, which mostly moves away, for free."""
+    def _expired(self) -> None:
         if self.transport is None:
             return
-        if self.loop.time() < self._deadline:
-            self._sleep()
-        elif self._header is not None:
+        if self._header is not None:
             self.owner.host.events.refused(self.conversation.peer, "connect", words.NO_PROXY_HEADER, "")
             self.abort()
         elif self.conversation.closing or self._blocked or self._handshaking:

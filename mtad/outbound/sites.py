@@ -20,8 +20,8 @@ from mtad.outbound.suspensions import Suspensions
 from mtad.queue import pace
 from mtad.queue.pace import Pace, Sign, Warmup
 from mtad.queue.retry import JITTER
-from mtad.queue.store import StoreError
 from mtad.queue.sitestore import SiteStore, StoredSite
+from mtad.queue.store import StoreError
 
 SITES_MAX = 10_000
 DOMAINS_MAX = 100_000  # of which we remember the site

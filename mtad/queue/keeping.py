@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from mtad.queue.blocks import BlockRows
 from mtad.queue.people import Asked, People
 from mtad.queue.sites import SiteRows
-from mtad.queue.store import Usage
 from mtad.queue.sitestore import StoredSite, Suspension
+from mtad.queue.store import Usage
 from mtad.queue.suppressions import Bounce, SuppressionRows
 from mtad.queue.tlsrows import TlsRows
 from mtad.queue.writer import Phase, Work, Writer, one_by_one

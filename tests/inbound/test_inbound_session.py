@@ -129,9 +129,9 @@ async def test_the_clock_of_data_runs_per_block_and_says_421(house: House) -> No
         await client.replies(5)
         (held,) = inbound._sessions.values()
         session = held[0]
-        before = session._deadline
+        before = session._deadline.at
         client.send(b"one block\r\n")
-        await until(lambda: session._deadline > before)
+        await until(lambda: session._deadline.at > before)
         assert codes(await client.ended()) == ["421 4.4.2"]
 
 
@@ -145,13 +145,13 @@ async def test_octets_without_a_command_do_not_move_the_deadline(house: House, i
         await client.reply()
         (held,) = inbound._sessions.values()
         session = held[0]
-        before = session._deadline
+        before = session._deadline.at
         client.send(b"NO")
         await until(lambda: session.conversation._input == b"NO")
-        assert session._deadline == before
+        assert session._deadline.at == before
         client.send(b"OP\r\n")
         await client.reply()
-        assert session._deadline > before
+        assert session._deadline.at > before
 
 
 async def test_a_steady_trickle_ends(house: House) -> None:
@@ -302,8 +302,8 @@ async def test_a_peer_that_does_not_read_is_not_served_further(inbound: Inbound)
         session.resume_writing()
         assert session.transport.is_reading()
         session.pause_writing()
-        session._deadline = 0.0
-        session._tick()
+        session._deadline.at = 0.0
+        session._deadline._tick()
         assert await client.ended() == b""
 
 

@@ -15,8 +15,8 @@ from mtad.outbound.site import restored, stored
 from mtad.outbound.sites import WAYS_S, Sites
 from mtad.outbound.suspensions import Suspensions
 from mtad.queue.pace import DAY_S, STATED_MAX_S
-from mtad.queue.store import Hold, RetryAt, Selector, Trash
 from mtad.queue.sitestore import StoredSite, Suspension
+from mtad.queue.store import Hold, RetryAt, Selector, Trash
 
 
 async def until(condition, seconds: float = 10.0) -> None:

@@ -11,8 +11,21 @@ from queue_mails import HEAD, LATER, NEVER, NOW, OK, mail, message_id, outcome
 from mtad.config import Paths
 from mtad.mail.envelope import Content, Peer, State
 from mtad.queue.audit import Entry
-from mtad.queue.store import Hold, Listed, Redirect, Release, Restore, RetryAt, Selector, Settlement, Stats, Store, StoreError, Trash
 from mtad.queue.sitestore import SiteStore, StoredSite, Suspension
+from mtad.queue.store import (
+    Hold,
+    Listed,
+    Redirect,
+    Release,
+    Restore,
+    RetryAt,
+    Selector,
+    Settlement,
+    Stats,
+    Store,
+    StoreError,
+    Trash,
+)
 
 ALL = Selector(all=True)
 UNTIL = NOW + 600

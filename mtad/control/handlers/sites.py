@@ -6,8 +6,8 @@ from mtad.control.admin import Admin, Args, Failed, Handler, Row
 from mtad.outbound import sitewords
 from mtad.outbound.site import Site
 from mtad.outbound.suspensions import SuspensionError, canonical
-from mtad.queue.store import RetryAt, Selector
 from mtad.queue.sitestore import Suspension
+from mtad.queue.store import RetryAt, Selector
 
 DOMAINS_SHOWN = 50
 KINDS = ("domain", "site", "user")
