@@ -165,6 +165,17 @@ def test_what_it_says_of_itself(tmp_path: Path, about: str, said: str) -> None:
         look(pack(tmp_path, None, about), tmp_path)
 
 
+def with_database(octets: bytes) -> bytes:
+    """A backup with these octets for its database, and right digests."""
+    out = io.BytesIO()
+    packer = Packer(out, None)
+    about = (ABOUT % 1).encode()
+    packer.add(Member("backup.json", len(about), 0o600, 1), io.BytesIO(about))
+    packer.add(Member("mta.db", len(octets), 0o600, 1), io.BytesIO(octets))
+    packer.finish(2.0)
+    return out.getvalue()
+
+
 def test_a_file_of_somebody_else(tmp_path: Path) -> None:
     for octets in (b"", b"x", b"PK\3\4" + bytes(100), b"\x1f\x8b", b"MTADSEAL" + bytes(100)):
         with pytest.raises(BackupError):
@@ -176,14 +187,8 @@ def test_a_file_of_somebody_else(tmp_path: Path) -> None:
     connection.execute("CREATE TABLE x (y)")
     connection.commit()
     connection.close()
-    out = io.BytesIO()
-    packer = Packer(out, None)
-    about = (ABOUT % 1).encode()
-    packer.add(Member("backup.json", len(about), 0o600, 1), io.BytesIO(about))
-    packer.add(Member("mta.db", other.stat().st_size, 0o600, 1), io.BytesIO(other.read_bytes()))
-    packer.finish(2.0)
     with pytest.raises(BackupError, match="not one of mtad"):
-        look(out.getvalue(), tmp_path)
+        look(with_database(other.read_bytes()), tmp_path)
 
 
 def tar_of(info: tarfile.TarInfo, octets: bytes) -> bytes:
@@ -217,11 +222,5 @@ def test_a_database_whose_rows_are_others(tmp_path: Path) -> None:
     connection.execute("INSERT INTO body VALUES (-1, 5, 'text')")
     connection.commit()
     connection.close()
-    out = io.BytesIO()
-    packer = Packer(out, None)
-    about = (ABOUT % 1).encode()
-    packer.add(Member("backup.json", len(about), 0o600, 1), io.BytesIO(about))
-    packer.add(Member("mta.db", path.stat().st_size, 0o600, 1), io.BytesIO(path.read_bytes()))
-    packer.finish(2.0)
     with pytest.raises(BackupError, match="its database is damaged"):
-        look(out.getvalue(), tmp_path)
+        look(with_database(path.read_bytes()), tmp_path)

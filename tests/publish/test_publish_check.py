@@ -1,6 +1,5 @@
 """`dns check` on a correct zone, on one with two dozen mistakes, and on each kind of mistake by itself."""
 
-import copy
 import re
 from dataclasses import replace
 from itertools import zip_longest
@@ -17,17 +16,6 @@ from mtad.config.tree import Address
 from mtad.publish import dkimcheck
 from mtad.publish.finding import CATALOGUE
 from mtad.publish.records import Rec
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """Keys and certificates take their time."""
-    return World(tmp_path_factory.mktemp("world"))
-
-
-@pytest.fixture
-async def world(made: World) -> World:
-    return await copy.copy(made).correct()
 
 
 def txt(name: str, value: str) -> str:

@@ -1,6 +1,5 @@
 """What listeners show, against what MX, MTA-STS and TLSA promise: real handshakes with listeners of this host."""
 
-import copy
 import datetime as dt
 import ssl
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,16 +18,6 @@ from mtad.publish.finding import Finding
 from mtad.publish.records import tlsa
 
 MONTH = 30 * DAY
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return World(tmp_path_factory.mktemp("shown"))
-
-
-@pytest.fixture
-async def world(made: World) -> World:
-    return await copy.copy(made).correct()
 
 
 def leaf(world: World, name: str = HOSTNAME, **more: Any) -> Holder:
