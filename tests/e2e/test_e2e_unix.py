@@ -225,10 +225,12 @@ def test_pflogsumm(host: Mtad, sendmail: Path, deferred: str) -> None:
     """Our lines with the front that syslog gives them."""
     subprocess.run([sendmail, ALICE], input=b"Subject: counted\n\n", check=True, timeout=60)
     arrived(host, "counted")
+    wait_for("the line of its delivery", lambda: re.search(rf": to=<{re.escape(ALICE)}>.*, status=sent ", host.log))
     lines = [line.partition(" ")[2] for line in host.log.splitlines()]
     log = "".join(f"Nov 25 01:00:00 mail postfix/mtad[7]: {line}\n" for line in lines)
     summary = run("pflogsumm", text=log)
     sent = sum(", status=sent " in line for line in lines)
+    assert sent
     assert re.search(rf"^ +{sent} +delivered$", summary, re.MULTILINE), summary
     assert re.search(r"^ +[1-9]\d* +deferred ", summary, re.MULTILINE), summary
     assert re.search(rf"^ +\d+ .* {ALICE}$", summary, re.MULTILINE), summary
