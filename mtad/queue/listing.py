@@ -37,7 +37,8 @@ SELECT group_concat(line, char(10)) FROM (
 _MAILQ = _mailq("''", "")
 _MAILQ_SHUT = _mailq(
     "coalesce(u.value, d.value, '')",
-    "LEFT JOIN shut d ON d.key = '@' || r.domain LEFT JOIN shut u ON m.user != '' AND u.key = m.user",
+    # Whom a suspension is of is kept in lower case.
+    "LEFT JOIN shut d ON d.key = '@' || r.domain LEFT JOIN shut u ON m.user != '' AND u.key = lower(m.user)",
 )
 
 
