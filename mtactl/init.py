@@ -1,9 +1,12 @@
 """`mtactl init`: a commented mtad.toml that works as it is, made from the table of settings."""
 
-import json
 import os
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mtad.config.places import Place
 
 EX_DATAERR, EX_CANTCREAT = 65, 73
 WIDTH = 100
@@ -55,7 +58,7 @@ def write_config(
         if os.path.lexists(taken):
             raise InitError(f"{taken} exists already; edit it, or move it away", EX_CANTCREAT)
     try:
-        text = render(hostname, domains, smarthost, PASSWORD_FILE if with_password else "").encode()
+        text = render(place, hostname, domains, smarthost, PASSWORD_FILE if with_password else "").encode()
         secret_text = f"{password}\n".encode()
     except UnicodeEncodeError:
         raise InitError("the values are not UTF-8", EX_DATAERR) from None
@@ -84,16 +87,18 @@ def write_config(
     return path
 
 
-def render(hostname: str, domains: Sequence[str], smarthost: str = "", password_file: str = "") -> str:
-    """The text of the file: what was given as settings, all other keys as comments with their defaults."""
+def render(place: "Place", hostname: str, domains: Sequence[str], smarthost: str = "", password_file: str = "") -> str:
+    """The text of the file: what was given as settings, all other keys as comments with the defaults of that place."""
     from mtad.config.keys import KEYED, KEYS, REPEATED, SECTIONS
+    from mtad.control.handlers.daemon import quoted
 
-    given = {"hostname": _quoted(hostname), "domains": f"[{', '.join(_quoted(name) for name in domains)}]"}
+    given = {"hostname": quoted(hostname), "domains": f"[{', '.join(quoted(name) for name in domains)}]"}
     if smarthost:
-        given |= {"delivery.route.match": '"*"', "delivery.route.to": _quoted(smarthost)}
+        given |= {"delivery.route.match": '"*"', "delivery.route.to": quoted(smarthost)}
     if password_file:
-        given["delivery.route.password_file"] = _quoted(password_file)
-    lines = ["# mtad.toml: the settings of mtad. A line that begins with # shows a default or an example."]
+        given["delivery.route.password_file"] = quoted(password_file)
+    worked_out = _worked_out(place, smarthost)
+    lines = ["# mtad.toml: the settings of mtad. A setting behind # is the default, a table behind # an example."]
     lines += ["# `mtad check` tells what is wrong with them; `mtactl reload` makes the daemon take them over.", ""]
     for section, help_text in SECTIONS.items():
         keys = [key for key in KEYS if key.section == section]
@@ -109,15 +114,34 @@ def render(hostname: str, domains: Sequence[str], smarthost: str = "", password_
             if key.path in given:
                 lines.append(f"{key.name} = {given[key.path]}")
             else:
-                lines.append(f"# {key.name} = {_example(key.path, key.default)}")
+                lines.append(f"# {key.name} = {_shown(key.path, worked_out.get(key.path, key.default))}")
         lines.append("")
     return "\n".join(lines)
 
 
+def _worked_out(place: "Place", smarthost: str) -> dict[str, str]:
+    """The defaults that depend on where it runs and on what else is set."""
+    from mtad.config.check import tls_default
+    from mtad.config.load import defaults
+    from mtad.config.parse import BadValue
+    from mtad.config.routing import target
+    from mtad.control.handlers.daemon import settings
+
+    shown = dict(settings(defaults(place)))
+    try:
+        tls = tls_default(target(smarthost))
+    except BadValue:  # it is told when the file is read
+        tls = "may"
+    return {path: shown[path] for path in _BY_PLACE} | {
+        "delivery.route.tls": f'"{tls}"',
+        "delivery.site.connections": shown["delivery.max_per_domain"],
+        "delivery.site.retry": shown["delivery.retry"],
+    }
+
+
+_BY_PLACE = ("listen.smtp", "listen.submission", "listen.submissions", "local.deliver", "local.aliases")
+
 _EXAMPLES = {
-    "listen.smtp": '["0.0.0.0:25", "[::]:25"]',
-    "listen.submission": '["0.0.0.0:587", "[::]:587"]',
-    "listen.submissions": '["0.0.0.0:465", "[::]:465"]',
     "listen.http": '"127.0.0.1:8080"',
     "tls.cert": '"tls/fullchain.pem"',
     "tls.key": '"tls/privkey.pem"',
@@ -127,7 +151,6 @@ _EXAMPLES = {
     "delivery.route.match": '"*.lan.example"',
     "delivery.route.to": '"smtp://192.0.2.10:25"',
     "delivery.route.password_file": '"smarthost.password"',
-    "delivery.route.tls": '"may"',
     "delivery.tls.match": '"partner.example"',
     "delivery.tls.mode": '"verify"',
     "delivery.tls.mx": '["*.mail.partner.example"]',
@@ -138,13 +161,15 @@ _EXAMPLES = {
     "delivery.site.per_day": "50",
     "delivery.site.growth": "1.5",
     "delivery.site.retry": '["15m", "1h", "4h"]',
-    "local.deliver": '"maildir:///var/mail/%d/%u"',
-    "local.aliases": '["/etc/aliases"]',
 }
 
 
-def _example(path: str, default: str) -> str:
-    return _EXAMPLES.get(path, default)
+def _shown(path: str, default: str) -> str:
+    """The default and, where it says little, an example; what has to be given has no default."""
+    example = _EXAMPLES.get(path)
+    if example is None:
+        return default
+    return example if default == "(required)" else f"{default}  # for example {example}"
 
 
 def _needs_password(smarthost: str) -> bool:
@@ -153,11 +178,6 @@ def _needs_password(smarthost: str) -> bool:
 
 def _comment(text: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent="# ", subsequent_indent="# ", break_long_words=False)
-
-
-def _quoted(text: str) -> str:
-    """A TOML basic string. JSON's escapes are a part of TOML's; DEL is the one control that JSON lets through."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _write(path: str, octets: bytes, mode: int, written: list[str], *, service: bool) -> None:

@@ -35,14 +35,6 @@ from mtad.config.tree import (
 )
 from mtad.mail.envelope import Clock
 
-_OF_ROUTES = {
-    "from": "senders",
-    "user": "users",
-    "source": "source",
-    "command": "command",
-    "run_as": "run_as",
-    "quota": "quota_bytes",
-}
 MAIL_LISTENERS = frozenset({"smtp", "submission", "submissions"})
 
 
@@ -85,6 +77,11 @@ def load(
     return replace(without_dead_listeners(settings), warnings=tuple(findings.warnings))
 
 
+def defaults(place: Place) -> Config:
+    """What holds in that place where nothing is set. The submission listeners are those with a certificate."""
+    return _tree({}, {section: [] for section in REPEATED}, place, defaulted=True)
+
+
 def _tree(
     values: Mapping[str, Any],
     tables: Mapping[str, list[dict[str, Any]]],
@@ -103,16 +100,7 @@ def _tree(
         listen = replace(_default_listeners(place), http=listen.http)
     mailboxes = Target("maildir", path=f"{place.paths.data.replace('%', '%%')}/mailboxes/%d/%u")
     local: dict[str, Any] = {"deliver": mailboxes, "aliases": (place.aliases,)} | fields.get("local", {})
-    rules = tuple(
-        RouteRule(
-            match=route["match"],
-            to=route["to"],
-            password_file=route.get("password_file", ""),
-            tls=route.get("tls") or tls_default(route["to"]),
-            **{field: route[name] for name, field in _OF_ROUTES.items() if name in route},
-        )
-        for route in tables["delivery.route"]
-    )
+    rules = tuple(RouteRule(**({"tls": tls_default(route["to"])} | route)) for route in tables["delivery.route"])
     return Config(
         hostname=top.get("hostname", ""),
         domains=tuple(dict.fromkeys(top.get("domains", ()))),

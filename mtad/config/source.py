@@ -51,7 +51,7 @@ def values_of(document: Mapping[str, Any], place: Place, findings: Findings) -> 
 
 
 def tables_of(section: str, document: Mapping[str, Any], place: Place, findings: Findings) -> list[dict[str, Any]]:
-    """One dict of parsed values per table of a section that repeats, keyed by the last word of the key."""
+    """One dict of parsed values per table of a section that repeats, keyed by the field of the tree."""
     above, _, word = section.rpartition(".")
     parent = document.get(above)
     tables = parent.get(word, []) if isinstance(parent, dict) else []
@@ -67,7 +67,7 @@ def tables_of(section: str, document: Mapping[str, Any], place: Place, findings:
     for number, table in enumerate(tables, 1):
         label = f"{section}[{number}]"
         before = len(findings.errors)
-        values = {path.rpartition(".")[2]: value for path, value in _walk(table, section, place, findings, label)}
+        values = {_BY_PATH[path].field: value for path, value in _walk(table, section, place, findings, label)}
         for key in KEYS:
             if key.section == section and key.default == "(required)" and key.name not in table:
                 findings.error(f"{label}.{key.name}", "is missing", key.help)
@@ -77,7 +77,7 @@ def tables_of(section: str, document: Mapping[str, Any], place: Place, findings:
 
 
 def _named_tables(section: str, tables: Any, place: Place, findings: Findings) -> list[dict[str, Any]]:
-    """As tables_of, where each has a name: it comes under the key "match"."""
+    """As tables_of, where each has a name: it becomes the field "match"."""
     parse, example = KEYED[section]
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
         findings.error(section, "needs a name for each table", f'begin each one with [{section}."{example}"]')
@@ -101,7 +101,7 @@ def _named_tables(section: str, tables: Any, place: Place, findings: Findings) -
             continue
         if match in found:
             findings.error(label, f"is there twice, as {match}")
-        values = {path.rpartition(".")[2]: value for path, value in _walk(table, section, place, findings, label)}
+        values = {_BY_PATH[path].field: value for path, value in _walk(table, section, place, findings, label)}
         found[match] = {"match": match, **values}
     return list(found.values())
 

@@ -55,7 +55,7 @@ class Listen:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    trusted_networks: tuple[str, ...] = ("127.0.0.0/8", "::1")
+    trusted_networks: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
     admin_group: str = "mtad-admin"
     admin_token: str = field(default="", repr=False)
 

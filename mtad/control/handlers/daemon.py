@@ -1,6 +1,7 @@
 """The daemon itself: how it is, its settings, its aliases, its maildrop."""
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, Mapping
 from operator import attrgetter
 
@@ -118,10 +119,14 @@ def toml(value: object, kind: str) -> str:
         case Address(host, port):
             return f'"[{host}]:{port}"' if ":" in host else f'"{host}:{port}"'
         case Target():
-            return f'"{value.written()}"'
+            return quoted(value.written())
         case _:
-            escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
-            return f'"{escaped}"'
+            return quoted(str(value))
+
+
+def quoted(text: str) -> str:
+    """A TOML basic string. JSON's escapes are a part of TOML's; DEL is the one control that JSON lets through."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _duration(seconds: float) -> str:
