@@ -132,7 +132,7 @@ class App:
         await policies.load()
         self._security = Security(config, resolver, policies, self._events, self._clock)
         self._tls_reports = TlsReports(
-            config, store, resolver, self._keys, self._events, self._ids, self._clock, self._deliver
+            config, store, resolver, self._keys, self._events, self._ids, self._clock, self._came_in
         )
         self._suppressions = Suppressions(store, self._clock)
         await self._suppressions.load()
@@ -235,7 +235,7 @@ class App:
             self._events,
             self._ids,
             self._clock,
-            wake=self._deliver,
+            came_in=self._came_in,
             signer=self._signer,
         )
 
@@ -384,9 +384,9 @@ class App:
 
     # Housekeeping
 
-    def _deliver(self) -> None:
-        """There is new mail."""
-        self._scheduler.wake()
+    def _came_in(self, at: float) -> None:
+        """There is new mail, made at that time."""
+        self._scheduler.came_in(at)
 
     def _client_context(self, mode: Mode) -> ssl.SSLContext:
         return client_context(mode, ca_file=self._settings.config.tls.server_ca)

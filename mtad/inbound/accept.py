@@ -49,10 +49,11 @@ class Acceptor:
         ids: Ids,
         clock: Clock,
         *,
-        wake: Callable[[], None] = lambda: None,
+        came_in: Callable[[float], None] = lambda at: None,
         signer: Signer | None = None,
     ) -> None:
-        """`wake` tells whoever delivers that there is work. Without a `signer` it has one of its own."""
+        """`came_in` tells whoever delivers that a mail is durable, made at that time. Without a `signer` it has one of
+        its own."""
         self._config = config
         self._store = store
         self._directory = directory
@@ -60,7 +61,7 @@ class Acceptor:
         self._events = events
         self._ids = ids
         self.clock = clock
-        self._wake = wake
+        self._came_in = came_in
         self._signer = signer or Signer()
         self._trusted = policy.Networks(config.access.trusted_networks)
         self.quotas = Quotas(store, clock, config.limits)
@@ -82,7 +83,7 @@ class Acceptor:
     async def keep_report(self, report: NewMessage, of: str) -> None:
         """Store a report of the daemon's own about `of`. Durable. Raises StoreError."""
         await self._store.accept(report)
-        self._wake()
+        self._came_in(report.message.accepted_at)
         self._events.report_made(of, report.message.id, report.recipients[0].address)
 
     def spool(self, peer: Peer, sender: str) -> Spool:
@@ -146,7 +147,7 @@ class Acceptor:
             self._forget(received)
             self._events.repeated(stored_id, peer, envelope.key)
             return Reply(250, "2.0.0", f"{stored_id} queued already")
-        self._wake()
+        self._came_in(now)
         self._events.accepted(message, recipients)
         return Reply(250, "2.0.0", f"{message_id} queued")
 

@@ -46,7 +46,7 @@ class Leases:
         self._releasing: set[asyncio.Task[None]] = set()
         self._first_until = math.inf  # no lease of ours ends before this
         self._more = False  # the last call to the store brought as much as we had room for
-        self._latest = newest_at  # the time when the queue was looked at last, or when mail came in before that
+        self._latest = newest_at  # the latest that the clock showed, to us or to who kept mail, since it was set back
         self._old_at = -math.inf
         self._stopping = asyncio.Event()
         sites.changed = sites.suspensions.changed = self.look_again
@@ -97,6 +97,12 @@ class Leases:
             running.touched = True
         self.lookout.wake()
 
+    def came_in(self, at: float) -> None:
+        """There is new mail, made `at` that time by the clock: which may have been set back before it was stored, so
+        that nothing brought it forward."""
+        self._latest = max(self._latest, at)
+        self.lookout.wake()
+
     def look_again(self) -> None:
         """A site was reset, something suspended, or not any more, or the settings are new."""
         self.lanes.recheck()
@@ -138,11 +144,9 @@ class Leases:
             if now >= self._first_until:
                 # The clock jumped, or the machine slept. What is at work must not be leased a second time.
                 await self._keep(now)
-            if now < self._latest - SET_BACK_S:
-                self._sites.set_back(now)
-                self.lanes.recheck()
-                await self._store.bring_forward(now, now + self._sites.furthest_s())
-            self._latest = now
+            latest, self._latest = self._latest, now
+            if now < latest - SET_BACK_S:
+                await self._set_back(latest, now)
             if closed and not 0 <= now - self._old_at < OLD_EVERY_S:
                 self._old_at = now
                 await self._take_old(frozenset(closed), now)
@@ -159,6 +163,16 @@ class Leases:
             return min(max(wait_s, interval_s if skip else 0.01), IDLE_MAX_S)
         self._more = True
         return IDLE_MAX_S  # who makes room asks: `room_left`
+
+    async def _set_back(self, latest: float, now: float) -> None:
+        """The clock went back from `latest` to `now`: nothing waits for the time between."""
+        self._sites.set_back(now)
+        self.lanes.recheck()
+        try:
+            await self._store.bring_forward(now, now + self._sites.furthest_s())
+        except StoreError:
+            self._latest = max(self._latest, latest)  # the next look does it
+            raise
 
     async def _set_aside(self, why: Unsound) -> float:
         """Something that is due cannot be used: the rest goes on without it. How long to wait."""

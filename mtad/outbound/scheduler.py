@@ -103,8 +103,12 @@ class Scheduler:
             keeping.cancel()
 
     def wake(self) -> None:
-        """Something may be due: look now. Cheap, safe to call for every mail."""
+        """Something may be due: look now."""
         self._leases.lookout.wake()
+
+    def came_in(self, at: float) -> None:
+        """There is new mail, made `at` that time. Cheap, to be called for every mail."""
+        self._leases.came_in(at)
 
     def changed(self) -> None:
         """An operator changed mail that waits, perhaps also what is being tried now."""

@@ -60,7 +60,7 @@ class TlsReports:
         events: Events,
         ids: Ids,
         clock: Clock,
-        wake: Callable[[], None],
+        came_in: Callable[[float], None],
         port: int = 443,
     ) -> None:
         self._store = store
@@ -68,7 +68,7 @@ class TlsReports:
         self._events = events
         self._ids = ids
         self._clock = clock
-        self._wake = wake
+        self._came_in = came_in
         self._port = port
         self._tally = Tally()
         self.reload(config, resolver)
@@ -179,7 +179,7 @@ class TlsReports:
             for n, address in enumerate(to, 1)
         )
         await self._store.accept(NewMessage(message, recipients, head, body))
-        self._wake()
+        self._came_in(message.accepted_at)
         self._events.tls_report_sent(made.domain, ", ".join(to), new_id)
         return True
 

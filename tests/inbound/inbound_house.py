@@ -4,6 +4,7 @@ import asyncio
 import random
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -107,8 +108,10 @@ class House:
     def clock(self) -> float:
         return self.now or time.time()
 
-    def make_acceptor(self, config: Config) -> Acceptor:
-        return Acceptor(config, self.store, self.directory, self.keys, self.events, self.ids, self.clock)
+    def make_acceptor(self, config: Config, came_in: Callable[[float], None] = lambda at: None) -> Acceptor:
+        return Acceptor(
+            config, self.store, self.directory, self.keys, self.events, self.ids, self.clock, came_in=came_in
+        )
 
     def make_host(self, config: Config, *, tls: bool = True) -> Host:
         return Host(config, self.make_acceptor(config), self.directory, self.users, self.events, self.guard, tls=tls)

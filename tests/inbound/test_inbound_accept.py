@@ -13,7 +13,7 @@ from inbound_house import PASSWORD, STRANGER, House, codes, say
 from mtad.inbound import spool as spool_module
 from mtad.inbound import stamps
 from mtad.inbound.spool import Spool, split
-from mtad.mail.envelope import Envelope, Peer, Rcpt
+from mtad.mail.envelope import Envelope, NewMessage, Peer, Rcpt
 from mtad.queue.files import INLINE_MAX_BYTES
 
 LOCAL = Peer("local", uid=1000)
@@ -88,6 +88,23 @@ async def test_a_submitter_s_mail_is_completed_and_private_fields_go(house: Hous
     assert f"\r\nMessage-ID: <{row.message.id}@mx.example.test>\r\n".encode() in head
     assert re.search(rb"\r\nDate: \w{3}, \d+ \w{3} \d{4} \d\d:\d\d:\d\d \+0000\r\n", head)
     assert row.message.header_id == f"<{row.message.id}@mx.example.test>"
+
+
+async def test_who_delivers_learns_of_a_mail_by_the_time_at_which_it_was_made(house: House) -> None:
+    """The clock may be set back before it is stored: then it says that it is due far ahead."""
+    told: list[float] = []
+    house.now = 2e9
+    acceptor = house.make_acceptor(house.config, told.append)
+    store_accept = house.store.accept
+
+    async def set_back(new: NewMessage) -> str:
+        house.now = 1.9e9
+        return await store_accept(new)
+
+    house.store.accept = set_back  # type: ignore[method-assign]
+    talk = house.talk(LOCAL, house.host.with_acceptor(acceptor))
+    await say(talk, "EHLO x", "MAIL FROM:<x@far.test>", "RCPT TO:<alice@example.test>", "DATA", "hi", ".")
+    assert (talk.accepted, told) == (1, [2e9])
 
 
 async def test_what_is_there_is_left_alone(house: House) -> None:

@@ -70,7 +70,7 @@ class World:
             self.events,
             self.ids,
             self.clock,
-            lambda: None,
+            lambda at: None,
             self.web.port,
         )
 

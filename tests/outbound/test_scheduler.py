@@ -83,7 +83,7 @@ class House:
         policies = Policies(self.config, resolver, self.store, self.events, self.clock)
         keys = Keys(self.config.paths.dkim)
         self.reports = TlsReports(
-            self.config, self.store, resolver, keys, self.events, self.ids, self.clock, lambda: None
+            self.config, self.store, resolver, keys, self.events, self.ids, self.clock, lambda at: None
         )
         self.suspensions = Suspensions(self.store, self.clock)
         self.sites = Sites(self.config, self.store, self.suspensions, self.events, self.clock, self.rng)

@@ -266,6 +266,42 @@ async def test_a_clock_that_is_set_back_while_an_outcome_is_made_up_keeps_no_mai
             [_, row] = await made.settled(name)
             assert row.state == State.READY
             assert row.next_at < made.clock() + 200
+            async with asyncio.timeout(20):
+                while not [mail for mail in peer.mails if mail.sender.startswith("MAIL FROM:<>")]:  # the report too
+                    await asyncio.sleep(0.005)
+
+
+async def test_mail_that_is_stored_just_after_the_clock_was_set_back_is_due_at_once(tmp_path):
+    """Its time is the one from before, and the queue was brought forward already."""
+    month_s = 30 * 86400.0
+    brought = asyncio.Event()
+
+    class Watched(Moody):
+        def __getattr__(self, name):
+            call = super().__getattr__(name)
+
+            async def told(*args, **more):
+                result = await call(*args, **more)
+                if name == "bring_forward":
+                    brought.set()
+                return result
+
+            return told
+
+    async with serving(Peer()) as peer, house(tmp_path, routes=to(peer.port)) as made:
+        made.clock.ahead = month_s
+        async with running(made, store=Watched(made.store)) as scheduler:
+            name = await made.put("b@y.test")
+            scheduler.wake()
+            await made.settled(name)
+            before = made.clock()
+            made.clock.ahead = 0.0
+            scheduler.wake()
+            await asyncio.wait_for(brought.wait(), 10)
+            name = await made.put("c@y.test", age_s=-month_s)
+            scheduler.came_in(before)
+            [row] = await made.settled(name)
+            assert row.state == State.DONE
 
 
 async def test_a_clock_that_goes_far_ahead_gives_up_no_mail(tmp_path):
