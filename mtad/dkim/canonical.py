@@ -2,6 +2,9 @@
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
+
+from mtad.mail.digest import feed
 
 _FLUSH = 32 * 1024  # held line ends are written in pieces of this many
 
@@ -65,7 +68,7 @@ class BodyHash:
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
-        self._body = RelaxedBody(self._hash.update)
+        self._body = RelaxedBody(partial(feed, self._hash))
         self.update = self._body.update
         """Takes the next octets of the body, in chunks of any size."""
 
