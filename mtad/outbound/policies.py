@@ -23,6 +23,7 @@ from mtad.tls.tlsrpt import Fault
 POLICIES_MAX = 10_000  # in memory and in the store; the one that was used longest ago goes
 FAILURES_MAX = 10_000
 AGAIN_S = 300.0  # after a fetch that failed (RFC 8461 3.3)
+ANOTHER_S = 60.0  # after any fetch, whatever id is announced by then: ids may be made up for each question
 USED_S = 30 * 86400.0  # what no mail asked for in so long is not renewed
 RENEWED_AT_ONCE = 4
 FETCH_S = 60.0
@@ -53,7 +54,7 @@ class Policies:
         self._clock = clock
         self._port = port
         self._known: OrderedDict[str, Known] = OrderedDict()  # the one used last is the last
-        self._failed: OrderedDict[tuple[str, str], tuple[float, Fault]] = OrderedDict()  # until when, and why
+        self._failed: OrderedDict[str, tuple[float, str, Fault]] = OrderedDict()  # when, for which id, and why
         self._fetching: dict[str, asyncio.Task[Known | Fault]] = {}
         self._saving: set[asyncio.Task[None]] = set()
         self.reload(config, resolver)
@@ -81,7 +82,7 @@ class Policies:
         known = self._known.get(domain)
         if known is not None and not known.holds(now):
             known = None
-        if known is not None and announced in ("", known.id):
+        if known is not None and (announced in ("", known.id) or now - known.fetched_at < ANOTHER_S):
             self._known[domain] = replace(known, used_at=now)
             self._known.move_to_end(domain)
             return known
@@ -122,9 +123,11 @@ class Policies:
 
     async def _fetch(self, domain: str, policy_id: str) -> Known | Fault:
         """One fetch at a time for a domain, and none soon after one that failed."""
-        failed = self._failed.get((domain, policy_id))
-        if failed is not None and self._clock() < failed[0]:
-            return failed[1]
+        failed = self._failed.get(domain)
+        if failed is not None:
+            at, failed_id, fault = failed
+            if 0 <= self._clock() - at < (AGAIN_S if policy_id == failed_id else ANOTHER_S):
+                return fault
         task = self._fetching.get(domain)
         if task is None:
             task = asyncio.create_task(self._fetched(domain, policy_id))
@@ -136,12 +139,13 @@ class Policies:
         got = await self._get(domain)
         now = self._clock()
         if isinstance(got, Fault):
-            self._failed[domain, policy_id] = (now + AGAIN_S, got)
+            self._failed[domain] = (now, policy_id, got)
+            self._failed.move_to_end(domain)
             while len(self._failed) > FAILURES_MAX:
                 self._failed.popitem(last=False)
             self._events.policy_failed(domain, got.result, got.cause or got.words)
             return got
-        self._failed.pop((domain, policy_id), None)
+        self._failed.pop(domain, None)
         before = self._known.get(domain)
         known = Known(domain, policy_id, got, now, before.used_at if before is not None else now)
         if before is None or before.policy != got:

@@ -83,6 +83,8 @@ def _reached(area: Area, checked: Checked, zone: Zone) -> None:
 
 def _gone(checked: Checked, server: Server, zone: Zone) -> str:
     name = zone.name or checked.domain
+    if checked.view.named:  # it may be no name server of the zone, so no NS record need name it
+        return f"set the zone {name} up on {server}, or ask another server (--server, dns.authorities)"
     where = "from the NS records here and in the zone above"
     return f"set the zone {name} up on {server.name}, or remove it {where}:\n{name}. 3600 IN NS {server.name}."
 

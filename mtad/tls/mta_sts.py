@@ -13,6 +13,7 @@ POLICY_MAX_BYTES = 64 * 1024
 MAX_AGE_MAX_S = 31_557_600  # a year (RFC 8461 3.2)
 SHOWN_MAX = 20  # of them in a report
 MX_MAX = 100  # patterns of one policy
+LIFE_MIN_S = 300.0  # a fetch for each mail is nothing that a max_age may ask for (RFC 8461 3.3)
 REFRESH_S = 86_400.0  # a policy in use is fetched again after this long, or after half of its life if that is less
 
 Mode = Literal["enforce", "testing", "none"]
@@ -48,12 +49,16 @@ class Known:
     fetched_at: float
     used_at: float = 0.0  # when mail last asked for it
 
+    @property
+    def life_s(self) -> float:
+        return max(float(self.policy.max_age_s), LIFE_MIN_S)
+
     def holds(self, now: float) -> bool:
-        return self.fetched_at <= now < self.fetched_at + self.policy.max_age_s
+        return self.fetched_at <= now < self.fetched_at + self.life_s
 
     def stale(self, now: float) -> bool:
         """Time to fetch it again, long before it ends."""
-        return now >= self.fetched_at + min(REFRESH_S, self.policy.max_age_s / 2)
+        return now >= self.fetched_at + min(REFRESH_S, self.life_s / 2)
 
 
 def record_id(records: Iterable[bytes]) -> str:

@@ -56,6 +56,9 @@ async def test_a_life_is_told_in_order(operator: Operator) -> None:
     } | {"error": attempt["details"]["error"]}  # fmt: skip
     assert action["text"] == "queue hold by root (a@b.test): look at it"
     assert (held["details"]["state"], deferred["details"]["state"]) == ("held", "deferred")
+    said = "host mx.b.test said: 451 4.7.1 try later (in reply to RCPT TO)"
+    assert held["text"] == f"a@b.test: held by root: look at it, {said}"
+    assert deferred["text"] == f"c@b.test: deferred, {said}"
     assert deferred["details"]["next"] > operator.now
 
 

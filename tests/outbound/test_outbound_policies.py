@@ -263,3 +263,43 @@ async def test_a_policy_that_was_fetched_meanwhile_is_not_set_back(world):
     world.policies._known["d.example"] = fetched
     await asking
     assert world.policies.list()[0].fetched_at == world.now
+
+
+async def test_a_life_of_nothing_is_no_order_to_fetch_for_each_mail(world):
+    """RFC 8461 3.2 allows max_age: 0. The policy holds until a next fetch is allowed, and no longer."""
+    world.web.says(POLICY.replace(b"1000000", b"0"))
+    for _ in range(10):
+        known = await world.policies.policy("d.example")
+        assert (type(known), known.policy.max_age_s) == (Known, 0)
+        world.now += 29
+    assert len(world.web.asked) == 1
+    world.now += 11
+    await world.policies.policy("d.example")
+    assert len(world.web.asked) == 2
+    world.web.octets = b""
+    world.now += 299
+    assert isinstance(await world.policies.policy("d.example"), Known)
+    world.now += 2
+    for _ in range(5):
+        assert isinstance(await world.policies.policy("d.example"), Fault)
+        world.now += 50
+    assert len(world.web.asked) == 3
+
+
+async def test_ids_that_change_with_each_question_are_not_followed_one_by_one(world, dns):
+    """A name server may make up a new id for each question; the web server that is fetched from may be a stranger's."""
+    for number in range(10):
+        announce(dns, f"v=STSv1; id={number};")
+        world.policies.reload(world.config, Resolver(world.config.dns, world.clock))
+        assert isinstance(await world.policies.policy("d.example"), Known)
+        world.now += 5
+    assert len(world.web.asked) == 1
+    world.now += 60
+    assert (await world.policies.policy("d.example")).id == "9"
+    world.web.octets = b""
+    for number in range(10, 20):
+        world.now += 61 if number == 10 else 5
+        announce(dns, f"v=STSv1; id={number};")
+        world.policies.reload(world.config, Resolver(world.config.dns, world.clock))
+        assert (await world.policies.policy("d.example")).id == "9"
+    assert len(world.web.asked) == 3

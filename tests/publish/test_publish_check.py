@@ -253,6 +253,16 @@ async def test_servers_that_do_not_serve(world: World) -> None:
     assert "REFUSED" in what
 
 
+async def test_a_server_that_was_named_need_not_be_in_the_zone(world: World) -> None:
+    """Nobody is told to publish, or to remove, an NS record for whatever was asked by --server."""
+    found = await world.check(offline=True, asked=[Address("127.0.0.1", 9)])
+    [one] = [one for one in found if one.id == "ns.unreachable"]
+    assert one.what.startswith("name server 127.0.0.1 port 9: ")
+    assert one.fix == (
+        "set the zone example.test up on 127.0.0.1 port 9, or ask another server (--server, dns.authorities)"
+    )
+
+
 async def test_nobody_answers(world: World) -> None:
     """Bounded in time, and a finding for what cannot be judged."""
 

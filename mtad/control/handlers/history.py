@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain, islice
 from typing import Any
 
@@ -13,7 +14,6 @@ from mtad.control.handlers.rows import moment
 from mtad.control.handlers.timeline import standing, timeline
 from mtad.mail.envelope import State
 from mtad.mail.event import KINDS, Event, Wanted
-from mtad.outbound.site import Site
 from mtad.queue.history import Sought
 from mtad.queue.store import Row as QueueRow
 from mtad.queue.store import Selector
@@ -136,14 +136,12 @@ async def _life(admin: Admin, message_id: str) -> tuple[Sequence[Row], bool]:
 
 async def _standing(admin: Admin, message_id: str) -> Sequence[Row]:
     found = await _message(admin, message_id)
-    now = admin.clock()
-
-    def shut(domain: str, user: str) -> tuple[str, float]:
-        site = admin.sites.of(domain) if admin.sites.known(domain) else Site(domain)
-        closed = admin.sites.closed(site, domain, user, now)
-        return (closed.reply.text, closed.until) if closed is not None else ("", 0.0)
-
-    return list(standing(found[0].message, [row.recipient for row in found], now, shut)) if found else ()
+    if not found:
+        return ()
+    now, message = admin.clock(), found[0].message
+    actions = await admin.store.actions(message_id)
+    around = partial(queue.surroundings(admin, now), message)
+    return list(standing(message, [row.recipient for row in found], actions, around, now))
 
 
 async def _followed(admin: Admin, message_id: str, told: Sequence[Row]) -> AsyncGenerator[Row, None]:

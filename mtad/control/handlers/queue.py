@@ -4,7 +4,7 @@ import asyncio
 import os
 import shlex
 from base64 import b64encode
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -13,7 +13,7 @@ from mtad.control.handlers import rows
 from mtad.control.handlers.waiting import Around, why
 from mtad.control.operation import Access
 from mtad.mail import address as addresses
-from mtad.mail.envelope import State
+from mtad.mail.envelope import Message, Recipient, State
 from mtad.outbound.site import Site
 from mtad.queue import store as queue
 from mtad.queue.listing import RECIPIENTS_PER_ROW
@@ -212,6 +212,7 @@ async def queue_show(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
     now = admin.clock()
     if args["content"] and admin.caller.access < Access.ADMIN:
         raise Failed("Denied", "queue show --content is for admins, as queue body is")
+    around = surroundings(admin, now)
     for given in args["ids"]:
         empty = True
         async for together in messages(admin, Selector(ids=(given,), states=EVERY_STATE), None, now):
@@ -221,7 +222,7 @@ async def queue_show(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
             row = rows.detail(together, tries, actions, now)
             for shown, one in zip(row["recipients"], together, strict=True):
                 ours = [action for action in actions if action.n == one.recipient.n]
-                found = why(one.message, one.recipient, ours, _around(admin, one, now), now)
+                found = why(one.message, one.recipient, ours, around(one.message, one.recipient), now)
                 shown["waiting"] = found.words
                 shown["waiting_until"], shown["next_step"] = int(found.until) or None, found.command
             if args["content"]:
@@ -254,28 +255,24 @@ async def _beginning(admin: Admin, message_id: str) -> tuple[str, int]:
     return b64encode(octets).decode(), total - len(octets)
 
 
-def _around(admin: Admin, one: queue.Row, now: float) -> Around:
+def surroundings(admin: Admin, now: float) -> Callable[[Message, Recipient], Around]:
     """How the site of a recipient is served now, and how busy we are."""
-    sites, domain = admin.sites, one.recipient.domain
-    site = sites.of(domain) if sites.known(domain) else sites.find(domain)
-    closed = sites.closed(site or Site(domain), domain, one.message.peer.user, now)
-    workers, paths = admin.config.delivery.workers, admin.config.paths
+    sites, workers, paths = admin.sites, admin.config.delivery.workers, admin.config.paths
     root = os.path.dirname(paths.config)
     start = f"mtad run --root {shlex.quote(root)}" if paths.data == f"{root}/data" else "systemctl start mtad"
     start = start if admin.offline else ""
-    if site is None or site.local:
-        busy = sum(other.running for other in sites.all())
-        return Around(closed, busy=busy, workers=workers, start=start)
-    return Around(
-        closed,
-        site.name,
-        site.running,
-        sites.room(site, now),
-        sites.slot_at(site),
-        sum(other.running for other in sites.all()),
-        workers,
-        start,
-    )
+    busy = sum(site.running for site in sites.all())
+
+    def around(message: Message, recipient: Recipient) -> Around:
+        domain = recipient.domain
+        site = sites.of(domain) if sites.known(domain) else sites.find(domain)
+        closed = sites.closed(site or Site(domain), domain, message.peer.user, now)
+        if site is None or site.local:
+            return Around(closed, busy=busy, workers=workers, start=start)
+        room, slot_at = sites.room(site, now), sites.slot_at(site)
+        return Around(closed, site.name, site.running, room, slot_at, busy, workers, start)
+
+    return around
 
 
 async def queue_body(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from mtad.control.admin import Row
 from mtad.control.handlers.rows import reason, seconds, word
+from mtad.control.handlers.waiting import Around, why
 from mtad.mail.envelope import Attempt, Message, Recipient, State
 from mtad.mail.errorclass import CLASSES
 from mtad.mail.reply import Reply
@@ -34,12 +35,19 @@ def timeline(
 
 
 def standing(
-    message: Message, recipients: Sequence[Recipient], now: float, shut: Callable[[str, str], tuple[str, float]]
+    message: Message,
+    recipients: Sequence[Recipient],
+    actions: Sequence[Action],
+    around: Callable[[Recipient], Around],
+    now: float,
 ) -> Iterator[Row]:
-    """How it stands with each recipient. `shut`: why mail of a user for a domain is not tried now, and until when."""
+    """How it stands with each recipient, and why, in the words of `queue show`."""
+    by_n: dict[int, list[Action]] = {}
+    for action in actions:
+        by_n.setdefault(action.n, []).append(action)
     for recipient in recipients:
         if recipient.domain or recipient.state is not State.DONE:  # an alias that was expanded is no mailbox
-            yield _standing(message, recipient, now, shut)
+            yield _standing(message, recipient, by_n.get(recipient.n, ()), around(recipient), now)
 
 
 def _row(message: Message, at: float, event: str, text: str, recipient: Recipient | None = None, **details: Any) -> Row:
@@ -156,21 +164,27 @@ def _report(message: Message, report: Report) -> Row:
     )  # fmt: skip
 
 
-def _standing(message: Message, recipient: Recipient, now: float, shut: Callable[[str, str], tuple[str, float]]) -> Row:
+def _standing(message: Message, recipient: Recipient, actions: Sequence[Action], around: Around, now: float) -> Row:
     state = word(recipient, now)
     said = reason(recipient.last)
-    what = {"done": "delivered", "failed": "failed", "ready": "due now", "active": "being delivered just now"}
-    text = f"{recipient.address}: {what.get(state, state)}"
-    if said and state != "done":
+    waits = why(message, recipient, actions, around, now)
+    shut = around.closed if state in {"ready", "deferred"} else None
+    what = {"done": "delivered", "failed": "failed", "deferred": "deferred"}.get(state, waits.words)
+    if shut is not None:
+        what = state
+    text = f"{recipient.address}: {what}"
+    if said and said not in what and state != "done":
         text += f", {said}"
-    why, until = shut(recipient.domain, message.peer.user) if state in {"ready", "deferred"} else ("", 0.0)
-    if why:
-        text += f"; not tried now: {why}"
+    if shut is not None:
+        text += f"; not tried now: {waits.words}"
+    elif state == "deferred" and not recipient.tries:
+        text += f": {waits.words}"
     advice = ""
     if recipient.error in CLASSES and state != "done":
         advice = CLASSES[recipient.error].operator
     return _row(
         message, now, "now", text, recipient,
         state=state, tries=recipient.tries, next=seconds(recipient.next_at) if state == "deferred" else None,
-        error=recipient.error, advice=advice, shut=why, shut_until=int(until) or None,
+        error=recipient.error, advice=advice, shut=waits.words if shut else "",
+        shut_until=int(shut.until) or None if shut else None,
     )  # fmt: skip
