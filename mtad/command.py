@@ -2,7 +2,9 @@
 
 import argparse
 import asyncio
+import errno
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -14,10 +16,15 @@ from mtad.config import Config, ConfigErrors, load
 from mtad.dkim.keys import Keys
 from mtad.events import Events
 from mtad.inbound.server import bind
-from mtad.queue.store import StoreError
+from mtad.queue.store import StoreError, StoreLocked
 from mtad.tls.contexts import TlsError
 
-EX_OK, EX_USAGE, EX_SOFTWARE, EX_CANTCREAT, EX_CONFIG = 0, 64, 70, 73, 78
+EX_OK, EX_USAGE, EX_SOFTWARE, EX_CANTCREAT, EX_TEMPFAIL, EX_CONFIG = 0, 64, 70, 73, 75, 78
+
+# Why a start fails that may succeed in a moment: an address that is not there yet (at boot), no room, no memory.
+_PASSING = frozenset(
+    {errno.EADDRNOTAVAIL, errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.ENOBUFS, errno.EMFILE, errno.ENFILE}
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -73,18 +80,28 @@ def run(options: Options, config: Config) -> int:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(app.run(sockets))
         return EX_OK
-    except (StoreError, TlsError) as error:
+    except (StoreError, TlsError, OSError) as error:
         log.flush()
-        print(f"mtad: {error}", file=sys.stderr)
-        return EX_CONFIG if isinstance(error, TlsError) else EX_CANTCREAT
-    except OSError as error:
-        log.flush()
-        print(f"mtad: {error.strerror or error}", file=sys.stderr)
-        return EX_CANTCREAT
+        print(f"mtad: {(isinstance(error, OSError) and error.strerror) or error}", file=sys.stderr)
+        return refusal(error)
     except Exception as error:  # noqa: BLE001  (a bug: told as all of them are)
         Events(time.time, log).internal_error("run", error)
         log.flush()
         return EX_SOFTWARE
+
+
+def refusal(error: StoreError | TlsError | OSError) -> int:
+    """The exit code of a start that failed: 75 what passes by itself, so that the unit tries again; 73 and 78 what only
+    somebody can put right, so that it does not."""
+    match error:
+        case TlsError():
+            return EX_CONFIG
+        case StoreError():
+            return EX_TEMPFAIL if error.full or isinstance(error, StoreLocked) else EX_CANTCREAT
+        case socket.gaierror():  # its numbers are others
+            return EX_TEMPFAIL if error.errno == socket.EAI_AGAIN else EX_CANTCREAT
+        case OSError():
+            return EX_TEMPFAIL if error.errno in _PASSING else EX_CANTCREAT
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

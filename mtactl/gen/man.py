@@ -20,6 +20,12 @@ _ENVIRONMENT = (
     ("MTA_SOCKET", "as --socket: the control socket"),
     ("NO_COLOR, COLUMNS", "no colour; the width of the output"),
 )
+_DAEMON_CODES = (
+    *(one for one in EXIT_CODES if one[0] in (0, 64, 70)),
+    (73, "it cannot start, and will not by itself: a port is another program's, or the data cannot be used"),
+    (75, "it cannot start just now: somebody else uses the data, an address is not there yet, the disk is full"),
+    (78, "the configuration is wrong"),
+)
 
 
 def pages(groups: Sequence[Group], sections: Sequence[Section], common: Sequence[tuple[str, str]]) -> Mapping[str, str]:
@@ -59,7 +65,7 @@ def _mtad() -> Iterator[str]:
             ("--config FILE", "Reads this file instead of the default one."),
         )
     )
-    yield from _end(("mtactl(8)", "mtad.toml(5)", "mtad-sendmail(1)", "mtad-control(7)"), codes=(0, 64, 70, 73, 78))
+    yield from _end(("mtactl(8)", "mtad.toml(5)", "mtad-sendmail(1)", "mtad-control(7)"), codes=_DAEMON_CODES)
 
 
 def _mtactl(groups: Sequence[Group], common: Sequence[tuple[str, str]]) -> Iterator[str]:
@@ -75,9 +81,7 @@ def _mtactl(groups: Sequence[Group], common: Sequence[tuple[str, str]]) -> Itera
     yield from roff.tagged(common)
     yield roff.heading("commands")
     yield from roff.tagged((group.word, f"{group.summary}. See mtactl-{group.word}(8).") for group in groups)
-    yield from _end(
-        (*(f"mtactl-{group.word}(8)" for group in groups), "mtad(8)"), codes=[code for code, _ in EXIT_CODES]
-    )
+    yield from _end((*(f"mtactl-{group.word}(8)" for group in groups), "mtad(8)"), codes=EXIT_CODES)
 
 
 def _group(group: Group) -> Iterator[str]:
@@ -90,7 +94,7 @@ def _group(group: Group) -> Iterator[str]:
     for command in group.commands:
         yield f".SS mtactl {roff.literal(command.path)}"
         yield from _command(command)
-    yield from _end(("mtactl(8)",), codes=[code for code, _ in EXIT_CODES])
+    yield from _end(("mtactl(8)",), codes=EXIT_CODES)
 
 
 def _command(command: Command) -> Iterator[str]:
@@ -175,10 +179,10 @@ def _control() -> Iterator[str]:
     yield from _end(("mtad(8)", "mtactl(8)"))
 
 
-def _end(also: Sequence[str], codes: Sequence[int] = ()) -> Iterator[str]:
+def _end(also: Sequence[str], codes: Sequence[tuple[int, str]] = ()) -> Iterator[str]:
     if codes:
         yield roff.heading("exit status")
-        yield from roff.tagged((str(code), f"{words}.") for code, words in EXIT_CODES if code in codes)
+        yield from roff.tagged((str(code), f"{words}.") for code, words in codes)
         yield roff.heading("environment")
         yield from roff.tagged((name, f"{words}.") for name, words in _ENVIRONMENT)
         yield roff.heading("files")

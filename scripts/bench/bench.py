@@ -33,6 +33,7 @@ from peer_process import Process, free_port, program
 SESSIONS = 20
 SIZE_BYTES = 2048
 QUEUED = 20_000  # messages in the queue that the operator works on
+LEGS = ["accept", "relay", "DKIM", "sendmail", "queue", "sites"]
 LEG_S = 60.0  # a leg that takes longer has failed
 MAIL = f"From: a@{SENDER_DOMAIN}\nTo: b@remote.test\nSubject: bench\nDate: Sun, 22 Nov 2026 08:00:00 +0000\n\ntext\n"
 
@@ -122,7 +123,7 @@ def _all_arrived(end: Process, host: Host) -> None:
     try:
         end.wait(LEG_S)
     except subprocess.TimeoutExpired:
-        sys.exit(f"{host.name}: not all mails arrived within {LEG_S:g} s; it runs below {host.environ}")
+        sys.exit(f"{host.name}: not all mails arrived within {LEG_S:g} s")
 
 
 def _listens(port: int) -> bool:
@@ -158,14 +159,32 @@ def _one(host: Host, mail: Path) -> float:
 
 
 def main() -> int:
+    """The legs named on the command line, or all. What was started is ended whatever comes, and that is one line."""
+    try:
+        return compare()
+    except subprocess.CalledProcessError as error:
+        said = (error.stderr or b"").decode(errors="replace").strip() or "nothing was said"
+        cause = f"{Path(error.cmd[0]).name}: exit {error.returncode}: {said.splitlines()[-1]}"
+    except (AssertionError, OSError, subprocess.TimeoutExpired) as error:
+        cause = (str(error) or type(error).__name__).splitlines()[0]
+    except KeyboardInterrupt:
+        cause = "interrupted"
+    print(f"bench.sh: {cause}", file=sys.stderr)
+    return 70
+
+
+def compare() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # not without ending what was started
+    messages, rounds = _number("BENCH_MESSAGES", 2000), _number("BENCH_ROUNDS", 3)
+    only = sys.argv[1:] or LEGS
+    if wrong := [name for name in only if name not in LEGS]:
+        print(f"bench.sh: there is no {wrong[0]}; there are: {' '.join(LEGS)}", file=sys.stderr)
+        return 64
     if reason := missing() or next(
         (f"no {name}" for name in ("smtp-source", "smtp-sink", "opendkim") if not program(name)), ""
     ):
         print(f"nothing to compare with: {reason}", file=sys.stderr)
         return 69
-    messages, rounds = int(os.environ.get("BENCH_MESSAGES", "2000")), int(os.environ.get("BENCH_ROUNDS", "3"))
-    only = sys.argv[1:] or ["accept", "relay", "DKIM", "sendmail", "queue", "sites"]
     base = Path(tempfile.mkdtemp(prefix="mtad-bench-", dir=os.environ.get("BENCH_DIR", "/var/tmp")))
     base.chmod(0o755)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -207,6 +226,15 @@ def main() -> int:
     finally:
         shutil.rmtree(base, ignore_errors=True)
     return 0
+
+
+def _number(name: str, default: int) -> int:
+    """A setting from the environment, at least 1."""
+    text = os.environ.get(name, str(default))
+    if not text.isdecimal() or int(text) < 1:
+        print(f"bench.sh: {name}={text}: give a whole number, 1 or more", file=sys.stderr)
+        sys.exit(64)
+    return int(text)
 
 
 def _rounds(

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from mtad.command import EX_CANTCREAT, EX_CONFIG, EX_USAGE
+
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 
 
@@ -52,6 +54,18 @@ def test_the_service_is_hardened(units: list[str]) -> None:
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout.splitlines()[-1:]
+
+
+def test_what_does_not_pass_by_itself_is_not_tried_again() -> None:
+    """And all else is, without an end: a mail server that gave up is found by its users."""
+    settings = [line.partition("=") for line in (DEPLOY / "mtad.service").read_text().splitlines()]
+    found = {name: value for name, _, value in settings if name.startswith(("Restart", "StartLimit"))}
+    assert found.pop("RestartSec")
+    assert found == {
+        "Restart": "on-failure",
+        "RestartPreventExitStatus": f"{EX_USAGE} {EX_CANTCREAT} {EX_CONFIG}",
+        "StartLimitIntervalSec": "0",
+    }
 
 
 @needs("systemd-sysusers")

@@ -6,6 +6,7 @@ import os
 import pwd
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -108,12 +109,27 @@ class Postfix:
         self._process.ready("Postfix listens", lambda: answers(self.port))
         return self
 
-    def stop(self) -> None:
-        """Stop the master, which is a child of the script that we started."""
-        if self._process is not None:
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                os.kill(int((self.config.parent / "spool" / "pid" / "master.pid").read_text()), signal.SIGTERM)
-            self._process.wait(15)
+    @property
+    def master(self) -> int:
+        """The process above all others of it, a child of the script that we started. FileNotFoundError before it is."""
+        return int((self.config.parent / "spool" / "pid" / "master.pid").read_text())
+
+    def stop(self, timeout_s: float = 15.0) -> None:
+        """SIGTERM to the master; where that does not do, SIGKILL to all of it, and a line that says so."""
+        if self._process is None:
+            return
+        group = 0
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            group = os.getpgid(self.master)
+            os.kill(self.master, signal.SIGTERM)
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            print(f"Postfix did not end within {timeout_s:g} s of SIGTERM: it was killed", file=sys.stderr)
+            with contextlib.suppress(ProcessLookupError):
+                if group not in (0, os.getpgid(0)):
+                    os.killpg(group, signal.SIGKILL)
+            self._process.stop()
 
     def command(self, name: str, *words: str, mail: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         """One of its commands: sendmail, postqueue, postsuper."""

@@ -1,6 +1,8 @@
 """That the peers are what the other tests take them for."""
 
 import base64
+import os
+import signal
 import smtplib
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import peer_dovecot
 import peer_knot
 import peer_opendkim
 import peer_postfix
+import peer_process
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -33,9 +36,31 @@ def test_postfix_takes_and_delivers(short_dir: Path) -> None:
         assert (done.returncode, done.stderr) == (0, b"")
         assert any(b"\nSubject: two\n" in mail for mail in postfix.mails(2))
     finally:
-        master = (short_dir / "spool" / "pid" / "master.pid").read_text()
+        master = postfix.master
         postfix.stop()
-    assert not Path(f"/proc/{int(master)}").exists()  # asked by its id: its port may be another test's by now
+    assert not Path(f"/proc/{master}").exists()  # asked by its id: its port may be another test's by now
+
+
+@needs(peer_postfix.missing())
+def test_a_postfix_that_does_not_stop_is_ended(short_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    postfix = peer_postfix.Postfix(short_dir).start()
+    try:
+        with smtplib.SMTP("127.0.0.1", postfix.port):  # so that there is an smtpd
+            group = os.getpgid(postfix.master)
+            os.kill(postfix.master, signal.SIGSTOP)
+            postfix.stop(0.1)
+        assert capsys.readouterr().err == "Postfix did not end within 0.1 s of SIGTERM: it was killed\n"
+        peer_process.wait_for("nothing of it is left", lambda: not _in_group(group))
+    finally:
+        postfix.stop()
+
+
+def _in_group(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @needs(peer_knot.missing())
