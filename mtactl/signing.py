@@ -76,8 +76,8 @@ def dkim_verify() -> click.Command:
 
         from mtad.config import ConfigErrors, Dns
         from mtad.config.load import load
-        from mtad.dkim.verify import verify
-        from mtad.dns.resolver import NoData, NoSuchName, Resolver
+        from mtad.dkim.verify import KeyUnavailable, verify
+        from mtad.dns.resolver import DnsTemporary, NoData, NoSuchName, Resolver
 
         options = remember(**given)
         octets = crlf(read(file, MAIL_MAX_BYTES))
@@ -93,6 +93,8 @@ def dkim_verify() -> click.Command:
                     return [text.decode("latin-1") for text in runner.run(resolver.txt(name))]
                 except (NoSuchName, NoData):
                     return ()
+                except DnsTemporary as error:
+                    raise KeyUnavailable(str(error)) from None
 
             results = verify(octets, lookup, time.time())
         for result in results:

@@ -1,7 +1,5 @@
 """ARC: is the chain of those who forwarded a mail and say what they saw unbroken (RFC 8617 5.2)."""
 
-import base64
-import binascii
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -13,8 +11,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from mtad.dkim.canonical import RelaxedBody, relaxed_field, without_line_ends
-from mtad.dkim.taglist import tag_list
-from mtad.dkim.verify import BARE_LF, Lookup, public_key
+from mtad.dkim.keyrecord import BadKey, fitting, octets_of
+from mtad.dkim.taglist import expired, tag_list
+from mtad.dkim.verify import BARE_LF, KeyUnavailable, Lookup, is_name
 from mtad.mail import headers
 from mtad.mail.text import clean
 
@@ -27,7 +26,6 @@ _AAR, _AMS, _AS = b"arc-authentication-results", b"arc-message-signature", b"arc
 _INSTANCE = re.compile(r"[1-9][0-9]?")
 _FIRST = re.compile(r"\s*i\s*=\s*([0-9]+)\s*;")
 _SIGNATURE = re.compile(rb"([;:\s]b[ \t\r\n]*=)[^;]*")
-_WSP = re.compile(r"[ \t\r\n]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,7 @@ class _Set:
     seal: bytes
 
 
-def verify(message: bytes, lookup: Lookup) -> Result:
+def verify(message: bytes, lookup: Lookup, now: float) -> Result:
     """The state of the chain of a message with CRLF line ends. Never raises for what the message or a record holds."""
     head, body = headers.split(message)
     fields = headers.fields(head)
@@ -79,7 +77,7 @@ def verify(message: bytes, lookup: Lookup) -> Result:
             raise _Broken("the last who forwarded it found the chain broken")
         if any(seal["cv"].lower() != ("pass" if number else "none") for number, seal in enumerate(seals)):
             raise _Broken("a seal says cv= what cannot be")
-        _verify_message(raw, body, sets[-1].message, lookup)
+        _verify_message(raw, body, sets[-1].message, lookup, now)
         for number in range(len(sets), 0, -1):
             _verify_seal(sets[:number], seals[number - 1], lookup)
     except _Broken as broken:
@@ -137,6 +135,7 @@ def _judge_seal(number: int, tags: Mapping[str, str]) -> None:
     if "h" in tags:
         raise _Broken(f"seal {number} has h=")  # RFC 8617 4.1.3
     _algorithm(tags)
+    _judge_names(tags)
 
 
 def _algorithm(tags: Mapping[str, str]) -> None:
@@ -144,13 +143,24 @@ def _algorithm(tags: Mapping[str, str]) -> None:
         raise _Broken(f"algorithm {tags['a'][:20]} is not accepted")
 
 
-def _verify_message(fields: Sequence[tuple[bytes, bytes]], body: bytes, raw: bytes, lookup: Lookup) -> None:
-    """The newest signature over header and body (RFC 8617 5.2 4)."""
+def _judge_names(tags: Mapping[str, str]) -> None:
+    if not is_name(tags["d"]) or not is_name(tags["s"]):
+        raise _Broken("malformed d= or s=")
+
+
+def _verify_message(fields: Sequence[tuple[bytes, bytes]], body: bytes, raw: bytes, lookup: Lookup, now: float) -> None:
+    """The newest signature over header and body (RFC 8617 5.2 4). It ends at its x=, as one of DKIM does."""
     tags = _tags(raw)
     missing = [name for name in ("a", "b", "bh", "d", "s") if not tags.get(name)] + ([] if "h" in tags else ["h"])
     if missing:
         raise _Broken(f"the message signature has no {missing[0]}=")
     _algorithm(tags)
+    _judge_names(tags)
+    try:
+        if expired(tags, now):
+            raise _Broken("the message signature has expired")
+    except ValueError as error:
+        raise _Broken(f"the message signature has {error}") from None
     names = [name.strip().lower().encode() for name in tags["h"].split(":")]
     if b"from" not in names:
         raise _Broken("the message signature does not cover From")  # RFC 6376 3.5, which RFC 8617 4.1.2 takes over
@@ -189,14 +199,20 @@ def _verify_seal(sets: Sequence[_Set], tags: Mapping[str, str], lookup: Lookup) 
 def _check(signed: bytes, tags: Mapping[str, str], lookup: Lookup, what: str) -> None:
     name = f"{tags['s']}._domainkey.{tags['d']}"
     try:
-        records = list(lookup(name))
-    except Exception as error:  # noqa: BLE001  (the lookup's own kind of trouble)
-        raise _Broken(f"{what}: the key cannot be looked up ({type(error).__name__})", "temperror") from None
-    key = public_key(records, {**tags, "a": "rsa-sha256"})
-    if not isinstance(key, rsa.RSAPublicKey):
-        raise _Broken(f"{what}: {key}")
+        records = lookup(name)
+    except KeyUnavailable as error:
+        raise _Broken(f"{what}: the key cannot be looked up: {error}", "temperror") from None
+    except Exception:  # noqa: BLE001  (the lookup's own kind of trouble)
+        raise _Broken(f"{what}: the key cannot be looked up now", "temperror") from None
     try:
-        key.verify(_octets(tags["b"]), signed, padding.PKCS1v15(), hashes.SHA256())
+        key = fitting(records, {"a": "rsa-sha256", "d": tags["d"]})  # i= is a number here
+    except BadKey as bad:
+        raise _Broken(f"{what}: {bad}") from None
+    if key.testing:  # RFC 6376 3.6.1: as if nobody had signed
+        raise _Broken(f"{what}: its key is for tests (t=y)")
+    assert isinstance(key.public, rsa.RSAPublicKey)  # such is the algorithm
+    try:
+        key.public.verify(_octets(tags["b"]), signed, padding.PKCS1v15(), hashes.SHA256())
     except InvalidSignature:
         raise _Broken(f"{what} does not match") from None
 
@@ -216,7 +232,7 @@ def _body(body: bytes, *, relaxed: bool) -> bytes:
 
 
 def _octets(value: str) -> bytes:
-    try:
-        return base64.b64decode(_WSP.sub("", value), validate=True)
-    except binascii.Error:
-        raise _Broken("malformed base64") from None
+    octets = octets_of(value)
+    if octets is None:
+        raise _Broken("malformed base64")
+    return octets

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mtad.auth import arc, dmarc, spf
+from mtad.dkim.verify import KeyUnavailable, verify
 from mtad.dkim.verify import Result as Signature
-from mtad.dkim.verify import verify
-from mtad.dns.resolver import NoData, NoSuchName
+from mtad.dns.resolver import DnsTemporary, NoData, NoSuchName
 from mtad.mail import address, headers
 from mtad.mail.text import clean
 
@@ -47,7 +47,7 @@ async def judge(dns: Dns, message: bytes, ip: str, helo: str, mail_from: str, no
     """
     lookup = _lookup(dns)
     signatures = await asyncio.to_thread(verify, message, lookup, now)
-    chain = await asyncio.to_thread(arc.verify, message, lookup)
+    chain = await asyncio.to_thread(arc.verify, message, lookup, now)
     if ip:
         result = await spf.check(dns, ip, mail_from, helo, now, receiver)
     else:
@@ -112,7 +112,13 @@ class _Lookup:
 
     def __call__(self, name: str) -> Sequence[str]:
         asked = asyncio.run_coroutine_threadsafe(self._ask(name), self._loop)
-        return asked.result(LOOKUP_S)
+        try:
+            return asked.result(LOOKUP_S)
+        except DnsTemporary as error:
+            raise KeyUnavailable(str(error)) from None
+        except TimeoutError:
+            asked.cancel()
+            raise KeyUnavailable(f"{name}: no answer within {LOOKUP_S:g} s") from None
 
     async def _ask(self, name: str) -> Sequence[str]:
         try:

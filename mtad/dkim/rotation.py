@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
-from mtad.dkim.taglist import tag_list
+from mtad.dkim.taglist import first_tag, tag_list
 from mtad.mail.text import clean
 
 LINGER_MAX_S = 86_400.0  # no resolver remembers that there was nothing for longer (RFC 2308 5 proposes 3 hours)
@@ -141,7 +141,7 @@ def judge(texts: Sequence[bytes], record: str) -> tuple[Verdict, str]:
     if len(texts) > 1:
         return "other", f"{len(texts)} TXT records, where receivers take one (RFC 6376 3.6.2.2)"
     got, want = _tags(texts[0].decode("utf-8", "replace")), _tags(record)
-    if next(iter(got), "v") != "v" and "v" in got:
+    if "v" in got and first_tag(got) != "v":
         return "other", "v= is not the first tag, so receivers take it for no key (RFC 6376 3.6.1)"
     if got.get("v", "DKIM1") != "DKIM1" or "p" not in got:
         return "other", f"another record: {clean(texts[0][:60].decode('utf-8', 'replace'))}"

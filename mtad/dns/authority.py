@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from mtad.config.tree import Address
 from mtad.dns.resolver import DnsTemporary, NoData, NoSuchName
+from mtad.dns.words import of_network
 from mtad.mail.text import clean
 
 if TYPE_CHECKING:
@@ -217,11 +218,11 @@ class Authority:
             return ServerAnswer(server, via, Outcome.SILENT, detail=f"no answer within {self._query_s:g} s")
         except OSError as error:
             outcome = Outcome.NO_ROUTE if error.errno in _NO_ROUTE else Outcome.SILENT
-            return ServerAnswer(server, via, outcome, detail=clean(error.strerror or type(error).__name__, 100))
+            return ServerAnswer(server, via, outcome, detail=of_network(error))
         except EOFError:
             return ServerAnswer(server, via, Outcome.SILENT, detail="it closed the connection")
-        except Exception as error:  # noqa: BLE001  (a parser fed by strangers)
-            return ServerAnswer(server, via, Outcome.BROKEN, detail=clean(f"no answer but {type(error).__name__}", 100))
+        except Exception:  # noqa: BLE001  (a parser fed by strangers)
+            return ServerAnswer(server, via, Outcome.BROKEN, detail="what came is no answer")
 
 
 _VIAS: tuple[Via, ...] = ("udp", "tcp")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mtad.config import Dns
+from mtad.dns.words import of_failure, of_network
 from mtad.mail.envelope import Clock
 
 if TYPE_CHECKING:
@@ -209,8 +210,12 @@ class Resolver:
         try:
             async with asyncio.timeout(self._config.timeout_s):
                 found = await asyncio.get_running_loop().getaddrinfo(host, None, proto=6)
-        except (OSError, UnicodeError, TimeoutError) as error:
-            return self._failed(DnsTemporary, f"{host}: {error!r}", TEMPORARY_S)
+        except TimeoutError:
+            return self._failed(DnsTemporary, f"{host}: {self._silence()}", TEMPORARY_S)
+        except UnicodeError:
+            return self._failed(DnsTemporary, f"{host}: not a host name", TEMPORARY_S)
+        except OSError as error:
+            return self._failed(DnsTemporary, f"{host}: {of_network(error)}", TEMPORARY_S)
         addresses = sorted({str(address[0]) for *_, address in found}, key=lambda address: ":" in address)
         return _Answer(tuple(addresses), False, self._clock() + SYSTEM_S)
 
@@ -242,8 +247,11 @@ class Resolver:
             return self._failed(NoSuchName, f"{name}: no such name", _negative_ttl(response))
         except Exception as error:  # noqa: BLE001  (whatever a server or the network does to us: no answer now)
             silent = isinstance(error, (TimeoutError, dns.exception.Timeout))
-            words = f"no answer within {self._config.timeout_s:g} s" if silent else f"{type(error).__name__}: {error}"
+            words = self._silence() if silent else of_failure(error)
             return self._failed(DnsTemporary, f"{name} {kind}: {words} (asked {self._servers()})", TEMPORARY_S)
+
+    def _silence(self) -> str:
+        return f"no answer within {self._config.timeout_s:g} s"
 
     def _failed(self, failure: type[Exception], cause: str, ttl_s: float, *, secure: bool = False) -> _Answer:
         return _Answer((), secure, self._clock() + ttl_s, failure, cause)

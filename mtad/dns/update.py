@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mtad.config.tree import DnsUpdate
+from mtad.dns.words import of_network
 from mtad.mail.text import clean
 
 UPDATE_S = 15.0
@@ -104,12 +105,11 @@ async def _send_one(update: DnsUpdate, zone: str, changes: Sequence[Change], sec
         raise UpdateError(f"{at} finds the signature wrong: the secret of {update.key} is another one there") from None
     except dns.tsig.PeerBadTime:
         raise UpdateError(f"{at} has another time: set the clocks") from None
-    except dns.exception.DNSException as error:
-        words = f"its reply cannot be trusted ({type(error).__name__}); is it the primary server of {zone}?"
-        raise UpdateError(f"{at}: {words}") from None
+    except dns.exception.DNSException:
+        raise UpdateError(f"{at}: its reply cannot be trusted; is it the primary server of {zone}?") from None
     except (OSError, EOFError) as error:
-        words = getattr(error, "strerror", None) or "it closed the connection"
-        raise UpdateError(f"{at}: {clean(str(words), 100)}") from None
+        words = of_network(error) if isinstance(error, OSError) else "it closed the connection"
+        raise UpdateError(f"{at}: {words}") from None
     rcode = reply.rcode()
     if rcode != dns.rcode.NOERROR:
         said = dns.rcode.to_text(rcode)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mtad.auth import dmarc, spf
 from mtad.auth.judge import author_of
 from mtad.config import Config
-from mtad.dkim.verify import Result, verify
+from mtad.dkim.verify import KeyUnavailable, Result, verify
 from mtad.dns.resolver import DnsTemporary, NoData, NoSuchName, Resolver
 from mtad.mail import address as addresses
 from mtad.mail.text import clean
@@ -59,7 +59,7 @@ def _predicted(
         except (NoSuchName, NoData):
             return ()
         except DnsTemporary as error:
-            raise LookupError(str(error)) from None
+            raise KeyUnavailable(str(error)) from None
 
     async def by_address() -> tuple[tuple[str, spf.Result], ...]:
         ours = (await gather(config, resolver)).addresses[:ADDRESSES_MAX]

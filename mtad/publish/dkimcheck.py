@@ -6,7 +6,7 @@ import binascii
 from typing import Literal
 
 from mtad.dkim.rotation import Stage
-from mtad.dkim.taglist import tag_list
+from mtad.dkim.taglist import first_tag, tag_list
 from mtad.publish.area import Area, Checked, txt
 from mtad.publish.host import Key
 
@@ -75,6 +75,8 @@ def judge(text: str, record: str) -> list[tuple[Fault, str]]:
         return [("syntax", f"has no p=: {text[:80]!a}")]
     if found.get("v", "DKIM1") != "DKIM1":
         return [("syntax", f"has v={found['v'][:20]!a} where v=DKIM1 belongs")]
+    if "v" in found and first_tag(found) != "v":
+        return [("syntax", "v= is not its first tag, so receivers take it for no key")]
     if not found["p"]:
         return [("revoked", "p= is empty")]
     try:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from mtad.auth import arc
 from mtad.dkim.canonical import relaxed_field
 
+NOW = 1_800_000_000.0
 SUITE = Path(__file__).resolve().parents[3] / "shared" / "suites" / "arc-valimail" / "arc-draft-validation-tests.yml"
 
 
@@ -43,7 +44,7 @@ BY_RFC = {
 @pytest.mark.parametrize(("case", "records"), cases())
 def test_the_suite(case: Mapping[str, Any], records: Mapping[str, str], request: pytest.FixtureRequest) -> None:
     message = (case["message"] or "").replace("\n", "\r\n").encode()
-    result = arc.verify(message, lambda name: [records[name]] if name in records else [])
+    result = arc.verify(message, lambda name: [records[name]] if name in records else [], NOW)
     stricter = BY_RFC.get(request.node.callspec.id)
     if stricter is not None:
         assert (result.verdict, result.reason) == ("fail", stricter)
@@ -63,7 +64,7 @@ MAIL = b"From: a@example.org\r\n\r\ntext\r\n"
 
 @given(st.integers(0, len(CHAIN)), st.binary(max_size=20))
 def test_garbage_is_a_broken_chain(at: int, noise: bytes) -> None:
-    result = arc.verify(CHAIN[:at] + noise + CHAIN[at:] + MAIL, lambda name: ["v=DKIM1; p=AAAA"])
+    result = arc.verify(CHAIN[:at] + noise + CHAIN[at:] + MAIL, lambda name: ["v=DKIM1; p=AAAA"], NOW)
     assert result.verdict in ("fail", "none")
     assert result.reason.isprintable()
 
@@ -74,8 +75,9 @@ def test_a_lookup_that_fails_is_temporary() -> None:
     def lookup(name: str) -> list[str]:
         raise TimeoutError
 
-    result = arc.verify(CHAIN.replace(b"bh=AAAA", b"bh=" + body) + MAIL, lookup)
+    result = arc.verify(CHAIN.replace(b"bh=AAAA", b"bh=" + body) + MAIL, lookup, NOW)
     assert (result.verdict, result.sealers) == ("temperror", ("example.org",))
+    assert result.reason == "the message signature: the key cannot be looked up now"
 
 
 KEY = rsa.generate_private_key(65537, 2048)
@@ -120,26 +122,64 @@ def sealed(form: str, *, says: str, covers: bytes = b"from", body: bytes = b"tex
 )
 def test_without_c_the_form_is_simple(form: str, says: str, expected: str) -> None:
     """RFC 6376 3.5, which RFC 8617 4.1.2 takes over."""
-    assert arc.verify(sealed(form, says=says), lambda name: [RECORD]).verdict == expected
+    assert arc.verify(sealed(form, says=says), lambda name: [RECORD], NOW).verdict == expected
 
 
 def test_who_signs_the_message_signs_its_author() -> None:
     """Else anybody who forwards it writes another From into a chain that is unbroken."""
     good = sealed("simple", says="")
-    assert arc.verify(good, lambda name: [RECORD]).verdict == "pass"
+    assert arc.verify(good, lambda name: [RECORD], NOW).verdict == "pass"
     without = sealed("simple", says="", covers=b"subject")
-    result = arc.verify(without, lambda name: [RECORD])
+    result = arc.verify(without, lambda name: [RECORD], NOW)
     assert (result.verdict, result.reason) == ("fail", "the message signature does not cover From")
 
 
 def test_a_bare_line_feed_breaks_the_chain() -> None:
     """In relaxed form it would be taken out of a field, and what is read there is another field."""
     good = sealed("relaxed", says="c=relaxed/relaxed; ")
-    assert arc.verify(good.replace(b"From:  A  <", b"From:  A \n <"), lambda name: [RECORD]).verdict == "fail"
+    assert arc.verify(good.replace(b"From:  A  <", b"From:  A \n <"), lambda name: [RECORD], NOW).verdict == "fail"
 
 
 def test_lone_line_feeds_at_the_end_are_no_line_ends() -> None:
     """RFC 6376 3.4.3: what was signed without them is another body."""
     good = sealed("simple", says="")
-    assert arc.verify(good.removesuffix(b"\r\n"), lambda name: [RECORD]).verdict == "pass"
-    assert arc.verify(good + b"\n\r\n", lambda name: [RECORD]).verdict == "fail"
+    assert arc.verify(good.removesuffix(b"\r\n"), lambda name: [RECORD], NOW).verdict == "pass"
+    assert arc.verify(good + b"\n\r\n", lambda name: [RECORD], NOW).verdict == "fail"
+
+
+@pytest.mark.parametrize(
+    ("tags", "reason"),
+    [
+        ("x=1800000001; ", ""),
+        ("x=1800000000; ", ""),
+        ("t=1; x=1799999999; ", "the message signature has expired"),
+        ("t=1800000009; x=1800000008; ", "the message signature has x= is before t="),
+        ("x=never; ", "the message signature has malformed t= or x="),
+    ],
+)
+def test_a_message_signature_ends_at_its_x(tags: str, reason: str) -> None:
+    """RFC 6376 3.5, which RFC 8617 4.1.2 takes over."""
+    result = arc.verify(sealed("simple", says=tags), lambda name: [RECORD], NOW)
+    assert (result.verdict, result.reason) == ("fail" if reason else "pass", reason)
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (
+            RECORD.replace("v=DKIM1; ", "") + "; v=DKIM1",
+            "the message signature: v= is not the first tag of the key record",
+        ),
+        (RECORD + "; t=y", "the message signature: its key is for tests (t=y)"),
+        (RECORD + "; t=s", ""),  # i= is a number here: there is no sub-domain in it
+    ],
+)
+def test_its_key_is_read_as_one_of_dkim(record: str, reason: str) -> None:
+    result = arc.verify(sealed("simple", says=""), lambda name: [record], NOW)
+    assert (result.verdict, result.reason) == ("fail" if reason else "pass", reason)
+
+
+@pytest.mark.parametrize("domain", [b"exa mple.org", b"\x1b[2Jexample.org", b"a" * 300, b"x/../y"])
+def test_a_sealer_is_a_domain(domain: bytes) -> None:
+    result = arc.verify(CHAIN.replace(b"d=example.org", b"d=" + domain) + MAIL, lambda name: [RECORD], NOW)
+    assert (result.verdict, result.reason, result.sealers) == ("fail", "malformed d= or s=", ())

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mtad.dkim.keys import SigningKey, record
 from mtad.dkim.sign import BodyHash, sign
-from mtad.dkim.verify import SIGNATURES_MAX, Result, verify
+from mtad.dkim.verify import SIGNATURES_MAX, KeyUnavailable, Result, verify
 
 SUITES = Path(__file__).resolve().parents[3] / "shared" / "suites"
 CHASQUID = SUITES / "dkim-chasquid"
@@ -154,7 +154,10 @@ ED_P = public("ed25519")
     ("message", "text", "wanted", "reason"),
     [
         (signed(), f"p={ED_P}; k=ed25519", "pass", ""),
-        (signed(), f"v=DKIM1; k=ed25519; s=email; h=sha1:sha256; t=y; p={ED_P}", "pass", ""),
+        (signed(), f"v=DKIM1; k=ed25519; s=email; h=sha1:sha256; t=x:z; p={ED_P}", "pass", ""),
+        (signed(), f"k=ed25519; v=DKIM1; p={ED_P}", "permerror", "v= is not the first tag"),
+        (signed(), f"k=ed25519; p={ED_P}; v=DKIM1;", "permerror", "v= is not the first tag"),
+        (signed(), f" v = DKIM1 ; k=ed25519; p={ED_P}", "pass", ""),
         (signed(), f"v=DKIM1; k=ed25519; h=sha1; p={ED_P}", "permerror", "sha256"),
         (signed(), f"v=DKIM1; k=ed25519; s=other; p={ED_P}", "permerror", "not for mail"),
         (signed(), f"v=DKIM2; k=ed25519; p={ED_P}", "permerror", "record"),
@@ -164,6 +167,8 @@ ED_P = public("ed25519")
         (signed(), f"v=DKIM1; k=rsa; p={public('rsa')}", "permerror", "not for ed25519-sha256"),
         (signed(), f"v=DKIM1; k=ed25519; t=s; p={ED_P}", "pass", ""),
         (resigned("i=@sub.example.test; "), f"v=DKIM1; k=ed25519; t=y:s; p={ED_P}", "permerror", "sub-domain"),
+        (resigned("i=@sub.example.test; "), f"v=DKIM1; k=ed25519; t=s ; p={ED_P}", "permerror", "sub-domain"),
+        (resigned("i=x@EXAMPLE.test; "), f"v=DKIM1; k=ed25519; t=s; p={ED_P}", "pass", ""),
         (signed(), "v=DKIM1; k=ed25519; p=\u00e4", "permerror", "record"),
         (signed(), "no tags at all", "permerror", "tag list"),
         (signed(RSA_KEY), f"p={public('rsa')}", "pass", ""),
@@ -173,6 +178,19 @@ def test_key_records(message: bytes, text: str, wanted: str, reason: str) -> Non
     result = judge(message, text)
     assert result.result == wanted, result
     assert reason in result.reason
+
+
+@pytest.mark.parametrize("flags", ["y", "s:y", " y : s "])
+def test_who_tests_counts_as_unsigned(flags: str) -> None:
+    """RFC 6376 3.6.1: mail of such a signer MUST NOT be treated differently from unsigned mail, right or not."""
+    text = f"v=DKIM1; k=ed25519; t={flags}; p={ED_P}"
+    right, wrong = judge(signed(), text), judge(signed().replace(b"hello", b"hallo"), text)
+    assert (right.result, right.reason) == (
+        "neutral", "the signature is right, but its key is for tests (t=y): it counts as unsigned"
+    )  # fmt: skip
+    assert (wrong.result, wrong.reason) == (
+        "neutral", "the body was changed; its key is for tests (t=y): it counts as unsigned"
+    )  # fmt: skip
 
 
 def test_the_record_that_fits_is_taken() -> None:
@@ -193,7 +211,19 @@ def test_lookups() -> None:
     [result] = verify(signed(), none, NOW)
     assert (result.result, result.reason) == ("permerror", "there is no key record")
     assert asked == ["s._domainkey.example.test"]
-    assert verify(signed(), broken, NOW)[0].result == "temperror"
+    assert verify(signed(), broken, NOW)[0] == Result(
+        "example.test", "s", "temperror", "the key cannot be looked up now"
+    )  # fmt: skip
+
+    def silent(_name: str) -> Sequence[str]:
+        raise KeyUnavailable("no answer within 5 s")
+
+    assert verify(signed(), silent, NOW)[0].reason == "the key cannot be looked up: no answer within 5 s"
+
+
+def test_what_dkimpy_stumbles_over_is_told_in_words() -> None:
+    [result] = verify(b"Odd : field\r\n" + signed(), lambda _name: [record(KEY)], NOW)
+    assert (result.result, result.reason) == ("permerror", "the mail or the signature is malformed")
 
 
 def odd_rsa(modulus: int, exponent: int) -> str:

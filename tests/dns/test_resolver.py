@@ -110,30 +110,42 @@ def _refused(query):
     return response.to_wire()
 
 
+def _yxdomain(query):
+    response = dns.message.make_response(query)
+    response.set_rcode(dns.rcode.YXDOMAIN)
+    return response.to_wire()
+
+
 def _other_question(query):
     other = dns.message.make_query("evil.test", "MX", id=query.id)
     return dns.message.make_response(other).to_wire()
 
 
+SILENT = "no answer within 0.3 s"
 WRONG = {
-    "silence": lambda query: None,
-    "SERVFAIL": _servfail,
-    "REFUSED": _refused,
-    "nothing": lambda query: b"",
-    "garbage": lambda query: b"\xff" * 40,
-    "half": lambda query: dns.message.make_response(query).to_wire()[:14],
-    "another id": lambda query: bytes(2) + dns.message.make_response(query).to_wire()[2:],
-    "another question": _other_question,
-    "a pointer to itself": lambda query: query.id.to_bytes(2) + b"\x81\x80\0\1\0\1\0\0\0\0\xc0\x0c\0\x0f\0\1",
+    "silence": (lambda query: None, SILENT),
+    "SERVFAIL": (_servfail, "the answer was SERVFAIL"),
+    "REFUSED": (_refused, "the answer was REFUSED"),
+    "YXDOMAIN": (_yxdomain, "the answer was YXDOMAIN"),
+    "nothing": (lambda query: b"", SILENT),
+    "garbage": (lambda query: b"\xff" * 40, SILENT),
+    "half": (lambda query: dns.message.make_response(query).to_wire()[:14], SILENT),
+    "another id": (lambda query: bytes(2) + dns.message.make_response(query).to_wire()[2:], SILENT),
+    "another question": (_other_question, SILENT),
+    "a pointer to itself": (
+        lambda query: query.id.to_bytes(2) + b"\x81\x80\0\1\0\1\0\0\0\0\xc0\x0c\0\x0f\0\1",
+        SILENT,  # over UDP anybody may send that, so it is not heard
+    ),
 }
 
 
 @pytest.mark.parametrize("name", WRONG)
 async def test_whatever_a_server_does_is_no_answer_for_now(server, clock, name):
     resolver = Resolver(Dns((Address("127.0.0.1", server.port),), timeout_s=0.3), clock)
-    server.wrong["one.test"] = WRONG[name]
-    with pytest.raises(DnsTemporary):
+    server.wrong["one.test"], words = WRONG[name]
+    with pytest.raises(DnsTemporary) as raised:
         await resolver.mx("one.test")
+    assert str(raised.value) == f"one.test MX: {words} (asked 127.0.0.1 port {server.port})"
     del server.wrong["one.test"]
     clock.now += 60
     assert (await resolver.mx("one.test")).hosts
@@ -250,5 +262,5 @@ async def test_the_systems_resolver_is_asked_once_for_a_burst(clock, monkeypatch
 
 
 async def test_a_name_the_system_does_not_know_is_temporary(clock):
-    with pytest.raises(DnsTemporary):
+    with pytest.raises(DnsTemporary, match=f"^{'x' * 70}: not a host name$"):
         await Resolver(Dns((), timeout_s=5.0), clock).system_addresses("x" * 70)

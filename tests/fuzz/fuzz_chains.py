@@ -75,7 +75,7 @@ def _forwarded(mail: bytes, times: int) -> bytes:
 
 
 def _arc(octets: bytes) -> object:
-    found = arc.verify(octets, lambda _name: [RECORD])
+    found = arc.verify(octets, lambda _name: [RECORD], 0.0)
     assert found.reason.isprintable()
     assert len(found.sealers) <= arc.SETS_MAX
     assert found.verdict != "pass" or found.sealers
@@ -84,7 +84,7 @@ def _arc(octets: bytes) -> object:
 
 def _arc_set(octets: bytes) -> object:
     """One more set on top of a good chain: nobody who has not the key makes a chain that is longer and good."""
-    found = arc.verify(octets + b"\r\n" + CHAIN, lambda _name: [RECORD])
+    found = arc.verify(octets + b"\r\n" + CHAIN, lambda _name: [RECORD], 0.0)
     assert found.verdict != "pass" or found.sealers == ("d.test", "d.test")
     return found
 

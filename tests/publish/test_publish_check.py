@@ -324,6 +324,7 @@ async def test_an_international_domain(world: World) -> None:
         ("v=DKIM1; k=ed25519; p=AAAA", ["mismatch"]),
         ("v=DKIM1; p=BBBB", ["mismatch"]),
         ("v=DKIM1; p=AAAA; p=AAAA", ["syntax"]),
+        ("k=rsa; v=DKIM1; p=AAAA", ["syntax"]),
         ("v=DKIM1", ["syntax"]),
         ("p", ["syntax"]),
     ],
