@@ -121,7 +121,6 @@ class Renewal:
 
     program: str = ""  # certbot, acme.sh, lego, ...; "" = none was found
     schedule: str = ""  # its timer or cron file
-    hook: bool = False
 
 
 @dataclass(frozen=True, slots=True)

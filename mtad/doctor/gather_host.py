@@ -338,7 +338,7 @@ def renewal(cert: str) -> Renewal:
     ):
         if any(map(glob, places)):
             named = next((path for path, text in tables.items() if program in text or program in path), "")
-            return Renewal(program, "its own" if program == "caddy" else named, hook=True)
+            return Renewal(program, "its own" if program == "caddy" else named)
     named = next((path for path, text in tables.items() if cert and os.path.basename(cert) in text), "")
     return Renewal("", named)
 

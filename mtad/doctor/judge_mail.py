@@ -7,6 +7,7 @@ from mtad.config import Config
 from mtad.config.certificate import EXPIRY_WARNING_S
 from mtad.doctor.facts import Outward, Renewal, Resolving
 from mtad.doctor.finding import Finding, Grade, error, note, ok, question, warning
+from mtad.publish.shown import certbot
 from mtad.tls.chain import Examined, faults, links
 from mtad.tls.probe import Seen
 
@@ -50,7 +51,9 @@ def certificates(found: Sequence[Examined], hostname: str, now: float, renewal: 
     if not found:
         yield error("tls.certificate", "there is no certificate",
                     "Without one there is no STARTTLS and nobody can sign in.",
-                    f"certbot certonly --standalone -d {hostname}; then tls.cert and tls.key in mtad.toml")  # fmt: skip
+                    f"{certbot([hostname], '--standalone ')}\n"
+                    'tls.cert = "tls/fullchain.pem"\ntls.key = "tls/privkey.pem"   (in mtad.toml)\n'
+                    "systemctl restart mtad")  # fmt: skip
         return
     for one in found:
         serious = [problem for problem in one.problems if "expire" not in problem and "need not be sent" not in problem]
@@ -61,7 +64,7 @@ def certificates(found: Sequence[Examined], hostname: str, now: float, renewal: 
         if serious:
             yield warning("tls.certificate", f"{one.cert}: {'; '.join(serious)}",
                           "Mail programs warn, and servers that verify do not deliver.",
-                          f"certbot certonly -d {hostname}; use fullchain.pem; mtactl tls reload")  # fmt: skip
+                          f"{certbot([hostname])}\nmtactl tls reload")  # fmt: skip
         else:
             yield ok("tls.certificate", f"{one.cert} is for {', '.join(one.links[0].names[:3])}, and trusted")
         left_s = one.links[0].expires_at - now

@@ -153,14 +153,20 @@ def mended(one: Shown, host: Host, now: float) -> str:
     """What puts that right."""
     files = host.certificate
     if files is None or (not one.seen.encrypted and not one.seen.offers):
-        path = f"/etc/letsencrypt/live/{host.hostname}"
-        lines = [f"certbot certonly --standalone -d {host.hostname}", f'tls.cert = "{path}/fullchain.pem"']
-        return "\n".join([*lines, f'tls.key = "{path}/privkey.pem"   (in mtad.toml)', "mtactl reload"])
+        return (
+            f"{certbot([host.hostname], '--standalone ')}\n"
+            'tls.cert = "tls/fullchain.pem"\ntls.key = "tls/privkey.pem"   (in mtad.toml)\nsystemctl restart mtad'
+        )
     if not one.seen.encrypted or (stale(one, host) and files.expires_at > now):
         return "mtactl tls reload"
     names = [host.hostname] if for_name([host.hostname], one.name) else [host.hostname, one.name]
+    return f"{certbot(names)}\nmtactl tls reload"
+
+
+def certbot(names: Sequence[str], how: str = "") -> str:
+    """The command that gets a certificate and brings it to where the daemon may read it (docs/installing.md)."""
     asked = " ".join(f"-d {name}" for name in names)
-    return f"certbot certonly {asked}   (tls.cert is its fullchain.pem)\nmtactl tls reload"
+    return f"certbot certonly {how}{asked} --deploy-hook /opt/mtad/scripts/certbot.sh"
 
 
 def stale(one: Shown, host: Host) -> bool:

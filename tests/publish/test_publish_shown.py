@@ -18,6 +18,7 @@ from mtad.publish.finding import Finding
 from mtad.publish.records import tlsa
 
 MONTH = 30 * DAY
+HOOK = "--deploy-hook /opt/mtad/scripts/certbot.sh"
 
 
 def leaf(world: World, name: str = HOSTNAME, **more: Any) -> Holder:
@@ -105,7 +106,7 @@ async def test_what_senders_refuse(
     [policy] = [one for one in found if one.id == "sts.certificate"]
     assert says in policy.what
     assert f"127.0.0.1:{smtp}" in policy.what
-    assert policy.fix == f"certbot certonly -d {HOSTNAME}   (tls.cert is its fullchain.pem)\nmtactl tls reload"
+    assert policy.fix == f"certbot certonly -d {HOSTNAME} {HOOK}\nmtactl tls reload"
 
 
 async def test_the_key_is_another_than_tlsa_says(world: World, tmp_path: Path) -> None:
@@ -137,6 +138,11 @@ async def test_without_tls(world: World, tmp_path: Path) -> None:
         found = {one.id: one for one in await certificates(world)}
     assert set(found) == {"tls.missing", "sts.certificate"}
     assert "STARTTLS is not offered" in found["tls.missing"].what
+    world.config = replace(world.config, tls=replace(world.config.tls, cert="", key=""))
+    async with listening(world, None):
+        [fix] = [one.fix for one in await certificates(world) if one.id == "tls.missing"]
+    assert f"certbot certonly --standalone -d {HOSTNAME} {HOOK}\n" in fix
+    assert "/etc/letsencrypt" not in fix  # the daemon may not read it
 
 
 async def test_an_mx_of_another_name_is_looked_at_by_that_name(world: World, tmp_path: Path) -> None:
