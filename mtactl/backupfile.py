@@ -100,9 +100,13 @@ def secret_of(given: dict[str, Any], *, wanted: bool = False, again: bool = Fals
 
 
 def asked(source: IO[bytes], secret: "Secret | None") -> "Secret | None":
-    """On a terminal, a backup that needs a passphrase asks for it."""
+    """On a terminal, a backup that needs a passphrase asks for it. CallError for what is no file."""
     from mtad.backup.sealed import MAGIC, Secret
 
+    if not source.seekable():
+        raise CallError(
+            f"{source.name}: a backup is read from a file: write what comes through a pipe to one", EX_DATAERR
+        )
     start = source.read(len(MAGIC) + 2)
     source.seek(0)
     if secret is None and start[: len(MAGIC)] == MAGIC and start[-1:] == b"\x01" and sys.stdin.isatty():

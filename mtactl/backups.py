@@ -81,10 +81,14 @@ def verify() -> click.Command:
 
         secret = secret_of(given)
         options = remember(**given)
-        with opened(file) as source, tempfile.TemporaryDirectory(prefix="mtad-verify-") as folder, damage(file):
-            progress = Progress("read", 0, size)
-            found = judge(source, asked(source, secret), folder, keep_bodies=False, progress=progress.add)
-            progress.end()
+        try:
+            with opened(file) as source, tempfile.TemporaryDirectory(prefix="mtad-verify-") as folder, damage(file):
+                progress = Progress("read", 0, size)
+                found = judge(source, asked(source, secret), folder, keep_bodies=False, progress=progress.add)
+                progress.end()
+        except OSError as error:
+            place = error.filename or os.environ.get("TMPDIR", "/tmp")  # noqa: S108  (named, not used)
+            raise CallError(f"{place}: {error.strerror or error}", EX_TEMPFAIL) from None
         row = {
             "path": os.path.abspath(file),
             "good": not found.problems,
@@ -126,6 +130,11 @@ def restore() -> click.Command:
         options = remember(**given)
         place = locate(options.root)
         data = place.paths.data
+        for path in journal:  # before a long work, not after it
+            try:
+                os.stat(f"{path}/mta.db" if os.path.isdir(path) else path)
+            except OSError as error:
+                raise CallError(f"{error.filename}: {error.strerror}", EX_DATAERR) from None
 
         def owner() -> tuple[int, int]:
             if os.geteuid() != 0:
@@ -152,6 +161,8 @@ def restore() -> click.Command:
             raise CallError(str(error), EX_DATAERR) from None
         except PermissionError as error:
             raise CallError(f"{error.filename or data}: {error.strerror}", EX_NOPERM) from None
+        except OSError as error:
+            raise CallError(f"{error.filename or data}: {error.strerror or error}", EX_TEMPFAIL) from None
         judged = done.judged
         _print(
             options,
@@ -183,6 +194,7 @@ def restore() -> click.Command:
             "mtactl backup restore today.tar.gz --root /srv/mail",
             "mtactl backup restore today.tar.gz --journal /var/lib/mtad.broken",
             "mtactl backup restore today.tar.gz --journal /var/log/mail.log --journal /var/log/mail.log.1",
+            "mtactl backup restore today.sealed --key-file /root/backup.key",
         ),
         params=[
             click.Argument(["file"], metavar="FILE"),
@@ -193,6 +205,7 @@ def restore() -> click.Command:
                 help="What is known of deliveries after the backup: the old data directory, or a log of mtad's.",
             ),
             click.Option(["--release"], is_flag=True, help="Hold nothing: send what is still to be sent at once."),
+            *_SECRETS,
             *common_options(hidden=True),
         ],
         help="Makes a backup the data of a stopped, empty server again: of the one in --root, else of this system's."

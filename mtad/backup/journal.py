@@ -10,6 +10,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import IO
 
 from mtad.backup.archive import BackupError
 from mtad.config import Paths
@@ -44,9 +45,8 @@ def mark(restored: sqlite3.Connection, journal: str, now: float) -> Marked:
     data = journal if os.path.isdir(journal) else os.path.dirname(journal)
     path = f"{journal}/mta.db" if os.path.isdir(journal) else journal
     with open(path, "rb") as file:
-        is_database = file.read(16) == b"SQLite format 3\0"
-    if not is_database:
-        return _by_log(restored, path, now)
+        if file.peek(16)[:16] != b"SQLite format 3\0":
+            return _by_log(restored, file, path, now)  # the file that is open: it may be a pipe
     lock = None
     try:
         if os.path.exists(f"{data}/.lock"):
@@ -111,7 +111,7 @@ def _secret(connection: sqlite3.Connection) -> bytes:
     return bytes(row[0]) if row is not None else b""
 
 
-def _by_log(restored: sqlite3.Connection, path: str, now: float) -> Marked:
+def _by_log(restored: sqlite3.Connection, file: IO[bytes], path: str, now: float) -> Marked:
     """Each line of a delivery ends one recipient of that mail with that address."""
     waiting: dict[tuple[int, str], list[int]] = {}
     for message, n, address, state in restored.execute(_OPEN):
@@ -120,7 +120,7 @@ def _by_log(restored: sqlite3.Connection, path: str, now: float) -> Marked:
     numbers = {message for message, _ in waiting}
     sent: Counter[tuple[int, str]] = Counter()
     attempts = 0
-    for message_id, address in _deliveries(path):
+    for message_id, address in _deliveries(file):
         attempts += 1
         number = ident.to_int(message_id)
         if number in numbers:
@@ -136,8 +136,7 @@ def _by_log(restored: sqlite3.Connection, path: str, now: float) -> Marked:
     return Marked(len(ended))
 
 
-def _deliveries(path: str) -> Iterator[tuple[str, str]]:
-    with open(path, "rb") as file:
-        while line := file.readline(LINE_MAX_BYTES):
-            if b"status=sent" in line and (found := _SENT.search(line.decode("utf-8", "replace"))):
-                yield found[1], found[2]
+def _deliveries(file: IO[bytes]) -> Iterator[tuple[str, str]]:
+    while line := file.readline(LINE_MAX_BYTES):
+        if b"status=sent" in line and (found := _SENT.search(line.decode("utf-8", "replace"))):
+            yield found[1], found[2]

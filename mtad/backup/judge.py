@@ -134,7 +134,7 @@ def _copy(member: Member, source: IO[bytes], path: str, progress: Callable[[int]
     sink: IO[bytes] | None = None
     if path:
         os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-        mode = 0o640 if member.name == SETTINGS or member.name.startswith("files/") else 0o600
+        mode = 0o644 if member.name == SETTINGS or member.name.startswith("files/") else 0o600
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         sink = open(os.open(path, flags, mode & (member.mode | 0o600)), "wb")  # noqa: SIM115
     try:

@@ -1,7 +1,8 @@
 """A backup becomes the data of a server again. Nothing is replaced, and nothing of it is sent unasked.
 
 All of it is read, compared and prepared beside its place first. Then directories and settings move in, and last the
-database: without that there is no queue, and what an interrupted restore left is cleared away by the next one.
+database: without that there is no queue, no daemon starts, and what an interrupted restore left is cleared away by the
+next one. With it all is there.
 """
 
 import os
@@ -22,10 +23,7 @@ from mtad.mail.envelope import Clock
 from mtad.queue import files, trail
 from mtad.queue.audit import Entry
 from mtad.queue.cycle import finish
-from mtad.queue.database import Lock, open_writable
-
-_MARK = ".restoring"  # in the data directory, as long as what lies there is a part of a restore
-_STAGE = ".restore"
+from mtad.queue.database import RESTORING, Lock, open_writable
 
 
 class NotEmptyError(Exception):
@@ -60,22 +58,24 @@ def restore(
     owner: Callable[[], tuple[int, int]],
     progress: Callable[[int], None] = lambda octets: None,
 ) -> Restored:
-    """Raises NotEmptyError, BackupError, StoreLocked, StoreError (it cannot be brought up to date) and OSError."""
+    """`owner` makes sure of the data directory, and says whose it is: (-1, -1) for the one who runs this. Raises
+    NotEmptyError, BackupError, StoreLocked, StoreError (it cannot be brought up to date) and OSError."""
     data = place.paths.data
     os.makedirs(data, 0o711, exist_ok=True)
+    uid, gid = owner()
     lock = Lock(place.paths, create=True)
     try:
-        if os.path.lexists(f"{data}/{_MARK}"):
+        if uid >= 0:
+            os.chown(f"{data}/.lock", uid, gid, follow_symlinks=False)  # the daemon's, whatever comes of this
+        if os.path.lexists(f"{data}/{RESTORING}"):
             _clear(place)
-        elif there := next(_content(data), ""):
+        if there := next(_content(place), ""):
             raise NotEmptyError(f"{there} exists: a backup is restored to an empty place only")
-        stage = f"{data}/{_STAGE}"
-        shutil.rmtree(stage, ignore_errors=True)
-        os.mkdir(stage, 0o700)
+        os.mkdir(f"{data}/{RESTORING}", 0o700)
         try:
-            return _restore(file, secret, place, wish, clock, owner, progress)
+            return _restore(file, secret, place, wish, clock, (uid, gid), progress)
         finally:
-            shutil.rmtree(stage, ignore_errors=True)
+            _clear(place)
     finally:
         lock.release()
 
@@ -86,10 +86,10 @@ def _restore(
     place: Place,
     wish: Wish,
     clock: Clock,
-    owner: Callable[[], tuple[int, int]],
+    owner: tuple[int, int],
     progress: Callable[[int], None],
 ) -> Restored:
-    stage = f"{place.paths.data}/{_STAGE}"
+    stage = f"{place.paths.data}/{RESTORING}"
     restored = Restored(judge(file, secret, stage, keep_bodies=True, progress=progress))
     for folder in ("queue", "dkim"):
         os.makedirs(f"{stage}/{folder}", exist_ok=True)
@@ -104,7 +104,7 @@ def _restore(
         raise BackupError(f"its database cannot be used: {error}") from None
     finally:
         connection.close()
-    uid, gid = owner()
+    uid, gid = owner
     if uid >= 0:
         for path in _everything(stage):
             os.chown(path, uid, gid, follow_symlinks=False)
@@ -136,34 +136,33 @@ def _prepare(connection: sqlite3.Connection, stage: str, wish: Wish, now: float,
 
 def _move_in(place: Place, stage: str, restored: Restored, gid: int) -> None:
     data = place.paths.data
-    with open(f"{data}/{_MARK}", "wb"):
-        pass
-    files.sync_directory(data)
     for folder in ("queue", "dkim"):
         with suppress(FileNotFoundError):
             os.rmdir(f"{data}/{folder}")
         os.rename(f"{stage}/{folder}", f"{data}/{folder}")
     _settings(place, stage, restored, gid)
-    os.rename(f"{stage}/mta.db", f"{data}/mta.db")
     files.sync_directory(data)
-    os.unlink(f"{data}/{_MARK}")
+    os.rename(f"{stage}/mta.db", place.paths.database)
     files.sync_directory(data)
 
 
 def _settings(place: Place, stage: str, restored: Restored, gid: int) -> None:
-    """mtad.toml and the files it names; what exists already stays, and what has no place here lies beside."""
+    """mtad.toml and the files it names; what exists already stays, and what has no place here lies beside.
+
+    A path outside the settings' own directory is what the archive says: root must write to no place that it chooses.
+    """
     config = place.paths.config
     folder, old_folder = os.path.dirname(config), os.path.dirname(str(restored.judged.about["config"]))
     wanted = [(f"{stage}/{SETTINGS}", config)] if os.path.exists(f"{stage}/{SETTINGS}") else []
     for path in _files(f"{stage}/files"):
         was = path.removeprefix(f"{stage}/files")
-        near = was.startswith(f"{old_folder}/")
-        if near:
+        if was.startswith(f"{old_folder}/"):
             to = f"{folder}/{was.removeprefix(f'{old_folder}/')}"
+        elif was == place.aliases:
+            to = was
         else:
-            to = was if place.role == "system" else f"{folder}/restored{was}"
-        if not near and place.role != "system":
-            restored.notes.append(f"{was} is in {to}")
+            to = f"{folder}/restored{was}"
+            restored.notes.append(f"{was} is in {to}: put it where the settings look for it")
         wanted.append((path, to))
     for path, to in wanted:
         if os.path.lexists(to):
@@ -172,36 +171,62 @@ def _settings(place: Place, stage: str, restored: Restored, gid: int) -> None:
             restored.notes.append(f"{to} was there and stays; that of the backup is {to}.restored")
             to += ".restored"
         os.makedirs(os.path.dirname(to), 0o755, exist_ok=True)
-        shutil.copyfile(path, to + ".part")
-        os.chmod(to + ".part", os.stat(path).st_mode & 0o777)
-        if gid >= 0:
-            os.chown(to + ".part", 0, gid)
-        with open(to + ".part", "rb") as file:
-            os.fsync(file.fileno())
-        os.rename(to + ".part", to)
-        files.sync_directory(os.path.dirname(to))
+        _put(path, to, gid)
+
+
+def _put(path: str, to: str, gid: int) -> None:
+    """A copy with the mode of the original. Where root writes it for a service, the service can read it."""
+    part = f"{to}.part"
+    with suppress(FileNotFoundError):
+        os.unlink(part)  # an interrupted restore's
+    try:
+        with (
+            open(path, "rb") as source,
+            open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as sink,
+        ):
+            shutil.copyfileobj(source, sink)
+            mode = os.fstat(source.fileno()).st_mode & 0o644
+            if gid > 0:
+                os.fchown(sink.fileno(), 0, gid)
+                mode |= 0o040
+            os.fchmod(sink.fileno(), mode)
+            sink.flush()
+            os.fsync(sink.fileno())
+        os.rename(part, to)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(part)
+        raise
+    files.sync_directory(os.path.dirname(to))
 
 
 def _same(path: str, to: str) -> bool:
-    with open(path, "rb") as one, open(to, "rb") as other:
-        return one.read() == other.read()
+    try:
+        with open(path, "rb") as one, open(to, "rb") as other:
+            return one.read() == other.read()
+    except OSError:  # a directory, a link that leads nowhere
+        return False
 
 
-def _content(data: str) -> Iterator[str]:
-    """The files of a data directory, but for its lock and what a restore left."""
+def _content(place: Place) -> Iterator[str]:
+    """The files of a data directory, but for its lock, what a restore left, and what no restore touches: mailboxes, and
+    what programs of the host sent meanwhile."""
+    data = place.paths.data
+    free = tuple(
+        f"{folder}/" for folder in (f"{data}/{RESTORING}", f"{data}/mailboxes", place.paths.maildrop, place.paths.run)
+    )
     for path in _files(data):
-        if path != f"{data}/.lock" and not path.startswith(f"{data}/{_STAGE}/"):
+        if path != f"{data}/.lock" and not path.startswith(free):
             yield path
 
 
 def _clear(place: Place) -> None:
-    """What a restore that was interrupted had moved in."""
+    """What a restore has no more use for: where it did not come to its end, that is all it had moved in."""
     data = place.paths.data
-    for folder in ("queue", "dkim"):
-        shutil.rmtree(f"{data}/{folder}", ignore_errors=True)
-    for name in ("mta.db", "mta.db-wal", "mta.db-shm", _MARK):
-        with suppress(FileNotFoundError):
-            os.unlink(f"{data}/{name}")
+    if not os.path.lexists(place.paths.database):
+        for folder in ("queue", "dkim"):
+            shutil.rmtree(f"{data}/{folder}", ignore_errors=True)
+    shutil.rmtree(f"{data}/{RESTORING}", ignore_errors=True)
 
 
 def _files(top: str) -> Iterator[str]:

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import re
+import shutil
 import sqlite3
 from contextlib import suppress
 
@@ -16,6 +17,9 @@ APPLICATION_ID = 0x6D746164  # "mtad"
 
 KEPT_COPIES = 3
 """Of the database as it was before upgrades."""
+
+RESTORING = ".restore"
+"""In the data directory, where a backup is made ready. Its database moves in last: without, there is but a part."""
 
 _COPY = re.compile(r"backup-schema-\d+\.db")
 _MIGRATIONS = os.path.join(os.path.dirname(__file__), "migrations")
@@ -81,6 +85,10 @@ class Lock:
 def open_writable(paths: Paths) -> sqlite3.Connection:
     """Create the database where there is none, bring it up to date, and open it. The caller holds the lock."""
     try:
+        if os.path.lexists(f"{paths.data}/{RESTORING}"):
+            if not os.path.lexists(paths.database):
+                raise StoreError(f"a restore into {paths.data} was interrupted: `mtactl backup restore` it once more")
+            shutil.rmtree(f"{paths.data}/{RESTORING}", ignore_errors=True)
         os.makedirs(paths.spool, mode=0o700, exist_ok=True)
         os.close(os.open(paths.database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         files.sync_directory(paths.data)

@@ -33,6 +33,7 @@ class Source:
     name: str
     path: str = ""
     octets: bytes | None = None
+    mode: int = 0o600  # of what was read at once
 
 
 async def backup_stream(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
@@ -61,7 +62,7 @@ async def backup_stream(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
 async def _rows(source: Source) -> AsyncGenerator[Row, None]:
     file: IO[bytes]
     if source.octets is not None:
-        file, size, mode, mtime = io.BytesIO(source.octets), len(source.octets), 0o600, int(time.time())
+        file, size, mode, mtime = io.BytesIO(source.octets), len(source.octets), source.mode, int(time.time())
     else:
         file = await asyncio.to_thread(open, source.path, "rb")
         found = os.fstat(file.fileno())
@@ -76,9 +77,9 @@ def _sources(admin: Admin, scratch: str, certificates: bool) -> list[Source]:
     config = admin.config
     database, bodies = f"{scratch}/{DATABASE}", f"{scratch}/bodies"
     settings = [
-        Source(SETTINGS if name == config.paths.config else f"files{name}", octets=octets)
+        Source(SETTINGS if name == config.paths.config else f"files{name}", octets=found[0], mode=found[1])
         for name in _named(config, certificates)
-        if (octets := _read(name)) is not None
+        if (found := _read(name)) is not None
     ]
     connection = sqlite3.connect(f"file:{database}?mode=ro&immutable=1", uri=True)
     try:
@@ -125,20 +126,22 @@ def _keys(folder: str) -> Iterator[tuple[str, bytes]]:
     for domain in sorted(domains):
         names = [name for name in os.listdir(f"{folder}/{domain}") if not name.startswith(".")]
         for name in sorted(names, key=lambda name: (name.endswith(".pem"), name)):
-            octets = _read(f"{folder}/{domain}/{name}")
-            if octets is not None:
-                yield f"{domain}/{name}", octets
+            found = _read(f"{folder}/{domain}/{name}")
+            if found is not None:
+                yield f"{domain}/{name}", found[0]
 
 
-def _read(path: str) -> bytes | None:
+def _read(path: str) -> tuple[bytes, int] | None:
+    """A file's octets and mode."""
     try:
         with open(path, "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode & 0o777
             octets = file.read(SMALL_MAX_BYTES + 1)
     except FileNotFoundError:
         return None
     if len(octets) > SMALL_MAX_BYTES:
         raise Failed("BadData", f"{path} is larger than {SMALL_MAX_BYTES >> 20} MiB")
-    return octets
+    return octets, mode
 
 
 def _forget_old(spool: str, now: float) -> None:
