@@ -39,7 +39,7 @@ class Dialogue(Opening):
         try:
             for code, lines in self._reader.feed(octets):
                 self._answer(code, lines)
-            if self._reader.partial and self.want in (Want.STARTTLS, Want.IDLE):
+            if self.want in (Want.STARTTLS, Want.IDLE) and self._reader.unfinished:
                 self._broken("unsolicited data")
         except Malformed as error:
             self._end(PeerError(self._ours(451, "4.5.0", f"Protocol error: {error}", self.stage)))
@@ -77,9 +77,9 @@ class Dialogue(Opening):
             self._settle(replace(refusal, cause=self._host))
             return
         todo = self._todo
-        if self._dirty:
+        dirty, self._dirty = self._dirty, True
+        if dirty:
             todo.append(Command("rset", b"RSET\r\n"))
-        self._dirty = True
         todo.append(Command("mail", commands.mail(envelope, size_bytes, offers, now)))
         room = commands.limit(offers, "RCPTMAX") or len(envelope.recipients)
         for index, rcpt in enumerate(envelope.recipients):
@@ -92,7 +92,7 @@ class Dialogue(Opening):
                 self.replies[index] = replace(commands.UNSPEAKABLE, cause=self._host)
         if todo[-1].stage != "rcpt":
             todo.clear()
-            self._dirty = False
+            self._dirty = dirty
             return
         binary = envelope.body == "BINARYMIME" and commands.takes_binary(offers)
         self.chunk = size_bytes if binary or (exact and "CHUNKING" in offers) else 0
@@ -195,7 +195,11 @@ class Dialogue(Opening):
         elif code < 400:
             self._broken("unexpected reply to RCPT")
         elif self.replies[index] is None:
-            self.replies[index] = self._reply(code, lines, "rcpt")
+            reply = self._reply(code, lines, "rcpt")
+            if code == 552 and self._accepted:
+                # RFC 5321 4.5.3.1.10: too many at once. In a transaction of its own it would show that it means more.
+                reply = replace(reply, code=452, status="4.5.3")
+            self.replies[index] = reply
         if self._todo and self._todo[0].stage == "data" and not self._accepted:
             self._todo.clear()
 

@@ -93,7 +93,7 @@ class Opening:
         if code == 220:
             self._hello()
         elif code >= 400:
-            self._close(self._reply(code, lines, "connect"))
+            self._close(self._turned_away(code, lines, "connect"))
         else:
             self._broken("unexpected greeting")
 
@@ -110,7 +110,7 @@ class Opening:
             if stage == "ehlo" and code >= 500 and not needs_ehlo:
                 self._say(Command("helo", f"HELO {self._helo}\r\n".encode()))
             else:
-                self._close(self._reply(code, lines, "ehlo"))
+                self._close(self._turned_away(code, lines, "ehlo"))
             return
         if stage == "ehlo":
             for line in lines[1:]:
@@ -224,6 +224,14 @@ class Opening:
 
     def _reply(self, code: int, lines: Sequence[bytes], stage: str) -> Reply:
         return peer_reply(code, lines, self._host, stage)
+
+    def _turned_away(self, code: int, lines: Sequence[bytes], stage: str) -> Reply:
+        """Before it heard of a mail. That ends none where TLS must show first who says so, nor where the host is the
+        one that we have a password for: then it is ours to mend."""
+        reply = self._reply(code, lines, stage)
+        if reply.permanent and (self._tls == "must" or self.authenticates):
+            return self._ours(451, "4.4.0", f"The host turned us away: {reply}", stage)
+        return reply
 
     def _ours(self, code: int, status: str, text: str, stage: str) -> Reply:
         """What we conclude ourselves about this host."""

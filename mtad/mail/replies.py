@@ -24,15 +24,20 @@ class ReplyReader:
     """Octets cut anywhere -> whole replies as (code, lines without the code)."""
 
     def __init__(self) -> None:
-        self.partial = b""  # of a line
+        self._partial = b""  # of a line
         self._code = 0
         self._lines: list[bytes] = []
         self._size_bytes = 0
 
+    @property
+    def unfinished(self) -> bool:
+        """A reply has begun: with a part of a line, or with lines that say that another one follows."""
+        return bool(self._partial or self._lines)
+
     def feed(self, octets: bytes) -> Iterator[tuple[int, list[bytes]]]:
         """Each reply that is complete now; raises Malformed where the first fault is, after all that came before it."""
-        if self.partial:
-            octets = self.partial + octets
+        if self._partial:
+            octets = self._partial + octets
         start = 0
         while (end := octets.find(b"\n", start)) >= 0:
             line = octets[start:end].removesuffix(b"\r")
@@ -57,8 +62,8 @@ class ReplyReader:
             self._size_bytes += len(line)
             if self._size_bytes > REPLY_MAX or len(self._lines) >= LINES_MAX:
                 raise Malformed("reply too long")
-        self.partial = octets[start:]
-        if len(self.partial) > LINE_MAX:
+        self._partial = octets[start:]
+        if len(self._partial) > LINE_MAX:
             raise Malformed("reply line too long")
 
 

@@ -216,16 +216,19 @@ class Delivery:
             address = outcome.host.address
             host = outcome.host
             crowded: list[int] = []
-            taken = False
+            decided = False
             for index, reply in zip(pending, outcome.replies, strict=True):
-                said[index] = Said(reply, host.relay, outcome.tls, _handed(plan, outcome) if reply.ok else HERE)
-                if reply.permanent and not reply.host:
-                    left.append(index)  # our own conclusion about this host; another one may be able to
+                ours = reply.permanent and not reply.host  # our own conclusion about this host: another may be able to
+                known = said[index]
+                if not ours or known is None or known.reply.permanent:
+                    said[index] = Said(reply, host.relay, outcome.tls, _handed(plan, outcome) if reply.ok else HERE)
+                if ours:
+                    left.append(index)
                 elif reply.temporary and reply.stage in _EARLY:
                     (crowded if reply.code == 452 and reply.stage == "rcpt" else left).append(index)
                 else:
-                    taken = taken or reply.stage == "final"
-            if not taken or _cancelled():
+                    decided = decided or reply.stage == "final" or reply.permanent
+            if not decided or _cancelled():
                 return left + crowded, address, spoke
             pending = crowded  # RFC 5321 4.5.3.1.10: too many recipients; the others at once
         return left, address, spoke

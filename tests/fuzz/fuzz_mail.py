@@ -139,7 +139,7 @@ def _replies(chunks: Sequence[bytes]) -> object:
         assert len(reply.text) < 1100
         assert classify.classify(reply) or reply.code < 400
         assert isinstance(classify.hard(reply), bool)
-    return found, len(reader.partial)
+    return found, reader.unfinished
 
 
 def _dialogue(chunks: Sequence[bytes]) -> object:

@@ -21,6 +21,7 @@ SLOW = [b"220 mx.test ESMTP\r\n", PLAIN]
 OK = b"250 2.0.0 ok\r\n"
 GO = b"354 go\r\n"
 ONE = Envelope("a@x.test", (Rcpt("b@y.test"),))
+SECRET = Credentials("u", "p")
 TWO = Envelope("a@x.test", (Rcpt("b@y.test"), Rcpt("c@y.test")))
 
 
@@ -101,6 +102,16 @@ TRANSACTIONS = {
     "all refused, 354, and even the dot taken": (
         [OK + b"550 5.1.1 who\r\n550 5.1.1 who\r\n" + GO, OK],
         ["550 5.1.1 rcpt", "550 5.1.1 rcpt"],
+        Want.IDLE,
+    ),
+    "552 after one that was taken is too many at once": (
+        [OK + OK + b"552 5.3.0 too many\r\n" + GO, OK],
+        ["250 2.0.0 final", "452 4.5.3 rcpt"],
+        Want.IDLE,
+    ),
+    "552 for the first is what it says": (
+        [OK + b"552 5.2.2 full\r\n" + OK + GO, OK],
+        ["552 5.2.2 rcpt", "250 2.0.0 final"],
         Want.IDLE,
     ),
     "sender refused": (
@@ -251,6 +262,14 @@ def test_rset_after_a_failure_and_not_after_a_success():
     assert told.short == ["250 2.0.0 final"]
 
 
+def test_rset_is_not_forgotten_over_a_mail_that_is_not_begun():
+    ehlo = EHLO.replace(b"SMTPUTF8", b"HELP")
+    odd = Envelope("a@x.test", (Rcpt("\u00e9@y.test"),), smtputf8=True)
+    told = talk([HELLO[0], ehlo, OK + b"550 no\r\n" + GO, b"554 no\r\n", OK + OK + OK + GO, OK], ONE, odd, ONE)
+    assert told.said[-2].startswith(b"RSET\r\nMAIL FROM:")
+    assert told.short == ["250 2.0.0 final"]
+
+
 def test_rset_refused_ends_it():
     told = talk([*HELLO, OK + b"550 no\r\n" + GO, b"554 no\r\n", b"500 no\r\n"], ONE, ONE)
     assert told.short == ["451 4.5.0 rset"]
@@ -276,7 +295,15 @@ FAILURES = {
     "talks on after EHLO": ([b"220 hi\r\n", EHLO + b"250 more\r\n"], {}, "451 4.5.0 ehlo"),
     "EHLO and HELO refused": ([b"220 hi\r\n", b"502 no\r\n", b"502 no\r\n"], {}, "502 5.0.0 ehlo"),
     "EHLO refused for now": ([b"220 hi\r\n", b"451 4.0.0 no\r\n"], {}, "451 4.0.0 ehlo"),
-    "EHLO refused where TLS must be": ([b"220 hi\r\n", b"502 no\r\n"], {"tls": "must"}, "502 5.0.0 ehlo"),
+    # Before TLS it may be anybody who says so, and before AUTH it is ours to mend.
+    "EHLO refused where TLS must be": ([b"220 hi\r\n", b"502 no\r\n"], {"tls": "must"}, "451 4.4.0 ehlo"),
+    "banner refuses where TLS must be": ([b"554 5.7.1 no\r\n"], {"tls": "must"}, "451 4.4.0 connect"),
+    "banner refuses us at a smarthost": ([b"554 5.7.1 no\r\n"], {"credentials": SECRET}, "451 4.4.0 connect"),
+    "EHLO refused by a smarthost": (
+        [b"220 hi\r\n", b"550 no\r\n"],
+        {"credentials": SECRET, "tls": "on"},
+        "451 4.4.0 ehlo",
+    ),
     "LHLO refused": ([b"220 hi\r\n", b"500 no\r\n"], {"lmtp": True}, "500 5.0.0 ehlo"),
     "TLS must be, not offered": (HELLO, {"tls": "must"}, "454 4.7.4 starttls"),
     "TLS must be, refused": (
@@ -291,6 +318,12 @@ FAILURES = {
     ),
     "half a line with the go-ahead for TLS": (
         [b"220 x\r\n", b"250-x\r\n250 STARTTLS\r\n", b"220 go\r\n2"],
+        {"tls": "may"},
+        "451 4.5.0 starttls",
+    ),
+    # It would become the beginning of what the host says within TLS.
+    "the beginning of a reply with the go-ahead for TLS": (
+        [b"220 x\r\n", b"250-x\r\n250 STARTTLS\r\n", b"220 go\r\n250-fake\r\n250-SIZE 1\r\n", PLAIN],
         {"tls": "may"},
         "451 4.5.0 starttls",
     ),
@@ -334,10 +367,11 @@ def test_idle_connection_that_speaks_is_over():
     assert told.dialogue.want is Want.IDLE
     told.dialogue.feed(b"421 4.4.2 idle too long\r\n")
     assert told.dialogue.closed
-    told = talk(HELLO)
-    told.dialogue.feed(b"2")
-    assert told.dialogue.closed
-    assert told.dialogue.error is not None
+    for begun in (b"2", b"250-and\r\n"):
+        told = talk(HELLO)
+        told.dialogue.feed(begun)
+        assert told.dialogue.closed
+        assert told.dialogue.error is not None
 
 
 def test_quit():
@@ -435,7 +469,6 @@ def test_lmtp_data_without_recipients_ends_it():
 
 # --- AUTH
 
-SECRET = Credentials("u", "p")
 AUTH = [b"220 x\r\n", b"250-x\r\n250 AUTH PLAIN LOGIN\r\n"]
 
 

@@ -300,9 +300,10 @@ async def test_nobody_listens_and_the_next_host_takes_it(tmp_path):
         assert str(row.last) == "451 4.4.1 Connection refused"
 
 
-async def test_too_many_recipients_at_once(tmp_path):
+@pytest.mark.parametrize("too_many", ["452 4.5.3 too many", "552 5.5.3 too many"])
+async def test_too_many_recipients_at_once(tmp_path, too_many):
     async with serving(Peer()) as peer, house(tmp_path, routes=to(peer.port)) as made:
-        peer.once = {f"RCPT TO:<b{n}@": "452 4.5.3 too many" for n in (2, 3, 4)}
+        peer.once = {f"RCPT TO:<b{n}@": too_many for n in (2, 3, 4)}
         async with running(made):
             name = await made.put(*(f"b{n}@y.test" for n in range(5)))
             made.scheduler.wake()
@@ -310,6 +311,31 @@ async def test_too_many_recipients_at_once(tmp_path):
         assert [row.state for row in rows] == [State.DONE] * 5
         assert [len(mail.recipients) for mail in peer.mails] == [2, 3]
         assert peer.connections == 1
+
+
+async def test_one_recipient_at_a_time_and_some_refused(tmp_path):
+    """A refusal is a step forward too: the others do not wait for the next try."""
+    peer = Peer(offers=("PIPELINING", "LIMITS RCPTMAX=1"), says={"RCPT TO:<bad": "550 5.1.1 who?"})
+    async with serving(peer), house(tmp_path, routes=to(peer.port)) as made, running(made):
+        name = await made.put("bad1@y.test", "bad2@y.test", "c@y.test", sender="")
+        made.scheduler.wake()
+        rows = await made.settled(name)
+    assert [row.state for row in rows] == [State.FAILED, State.FAILED, State.DONE]
+
+
+async def test_a_lesser_host_that_can_not_ends_no_mail_for_the_one_that_may(tmp_path):
+    """The first MX is down, the second one has less room: that is no reason to give up."""
+    zone = "$ORIGIN test.\n@ 60 SOA ns h 1 1 1 1 1\n@ 60 NS ns\ny 60 MX 1 one\ny 60 MX 2 two\n"
+    zone += "one 60 A 127.0.0.9\ntwo 60 A 127.0.0.1\n"
+    small = Peer(offers=("PIPELINING", "SIZE 5"))
+    async with dns_serving(zone) as dns, serving(small):
+        settings = {"dns": dns.port, "port": small.port, "allow_private_addresses": True}
+        async with house(tmp_path, **settings) as made, running(made):
+            name = await made.put("b@y.test")
+            made.scheduler.wake()
+            [row] = await made.settled(name)
+    assert (row.state, str(row.last)) == (State.READY, "451 4.4.1 Connection refused")
+    assert small.commands[0] == "EHLO mail.own.test"
 
 
 async def test_the_next_host_gets_who_was_deferred(tmp_path):

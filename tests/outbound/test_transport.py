@@ -371,15 +371,16 @@ async def test_tls_from_the_first_octet(transport, pair):
     assert len(peer.mails) == 1
 
 
-async def test_words_after_the_go_ahead_for_tls_are_never_heard(transport):
+@pytest.mark.parametrize("words", [b"250 fake\r\n", b"250-fake\r\n250-SIZE 1\r\n", b"25"])
+async def test_words_after_the_go_ahead_for_tls_are_never_heard(transport, words):
     script = [
         (b"", b"220 x\r\n"),
         (b"EHLO", b"250-x\r\n250 STARTTLS\r\n"),
-        (b"STARTTLS\r\n", b"220 go\r\n250 fake\r\n"),
+        (b"STARTTLS\r\n", b"220 go\r\n" + words),
     ]
     async with reading(script) as (port, _):
         reply = await refusal(transport, port, tls="encrypt")
-    assert reply.temporary
+    assert (reply.code, reply.status, reply.stage) == (451, "4.5.0", "starttls")
 
 
 # --- servers that mean no good
