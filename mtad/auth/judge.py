@@ -14,6 +14,7 @@ from mtad.mail import address, headers
 from mtad.mail.text import clean
 
 LOOKUP_S = 15.0  # for the key of one signature
+FROM_MAX_BYTES = 32 * 1024  # of what is longer, the end is not read, and names other authors perhaps
 _PLAIN = re.compile(r"[A-Za-z0-9._@+/-]+")
 _VALUE_MAX = 320
 
@@ -88,6 +89,8 @@ def author_of(message: bytes) -> tuple[str, str]:
     count = headers.count(head, b"from")
     if count != 1:
         return "", "the mail has no From" if not count else f"the mail has {count} From fields"
+    if headers.longest(head, b"from") > FROM_MAX_BYTES:
+        return "", "From is too long"
     domains = set()
     try:
         for one in headers.first_addresses(head, b"from"):

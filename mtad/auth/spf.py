@@ -228,9 +228,9 @@ class _Check:
             target = spf_record.expand_domain(record.exp, await self._values(domain, record.exp))
             found = await self._dns.txt(target) if valid_name(target) else ()
             text = found[0].decode("ascii") if len(found) == 1 else ""
+            return spf_record.explanation(text, await self._values(domain, text))
         except (DnsTemporary, NoData, NoSuchName, UnicodeDecodeError, _Ends):
             return ""
-        return spf_record.explanation(text, await self._values(domain, text))
 
     def _nothing(self) -> Sequence[str]:
         self.voids += 1

@@ -16,7 +16,7 @@ NAME_MAX = 253
 
 _TERM = re.compile(r"(?P<qualifier>[-+?~]?)(?P<name>[A-Za-z][A-Za-z0-9_.-]*)(?P<rest>.*)", re.DOTALL)
 _MACRO = re.compile(r"%(?:\{([A-Za-z])([0-9]*)([rR]?)([.\-+,/_=]*)\}|([%_-]))")
-_TOP_LABEL = re.compile(r"(?:[A-Za-z0-9]*[A-Za-z][A-Za-z0-9]*|[A-Za-z0-9]+-[A-Za-z0-9-]*[A-Za-z0-9])")
+_TOP_LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?")
 _CIDR = re.compile(r"(?P<spec>.*?)(?:/(?P<v4>[0-9]+))?(?://(?P<v6>[0-9]+))?", re.DOTALL)
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
@@ -154,7 +154,7 @@ def _ends_in_macro(spec: str) -> bool:
 def _top_label(spec: str) -> bool:
     """Whether it ends in a dot and a label that is not all digits."""
     _, dot, label = spec.removesuffix(".").rpartition(".")
-    return bool(dot) and _TOP_LABEL.fullmatch(label) is not None
+    return bool(dot) and not label.isdigit() and _TOP_LABEL.fullmatch(label) is not None
 
 
 def _check_macros(term: str, text: str, *, explaining: bool = False) -> None:
@@ -199,13 +199,16 @@ def expand(text: str, value: Mapping[str, str]) -> str:
 def expand_domain(spec: str, value: Mapping[str, str]) -> str:
     """A domain-spec as a name of at most NAME_MAX octets, cut from the left at a dot (RFC 7208 7.3)."""
     name = expand(spec, value).removesuffix(".")
-    while len(name) > NAME_MAX:
-        name = name.partition(".")[2] or name[-NAME_MAX:]
-    return name
+    if len(name) <= NAME_MAX:
+        return name
+    dot = name.find(".", len(name) - NAME_MAX - 1)
+    return name[dot + 1 :] if dot >= 0 else name[-NAME_MAX:]
 
 
 def explanation(text: str, value: Mapping[str, str]) -> str:
     """The text of exp= with its macros; "" when it is not fit to be shown."""
+    if len(text) > RECORD_MAX:
+        return ""
     try:
         _check_macros("exp", text, explaining=True)
     except BadRecord:

@@ -5,6 +5,7 @@ whole body is signed always: l= is never written.
 """
 
 import base64
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -16,7 +17,7 @@ __all__ = ["BodyHash", "sign", "sign_all"]
 
 OVERSIGNED = (b"From", b"To", b"Cc", b"Subject", b"Date", b"Message-ID", b"Reply-To")
 SIGNED = (b"MIME-Version", b"Content-Type", b"Content-Transfer-Encoding", b"In-Reply-To", b"References")
-LIST_PREFIX = b"list-"
+LIST_FIELD = re.compile(rb"list-[a-z-]{1,40}")  # a name of other characters would be a tag of its own in h=
 FIELDS_MAX = 500  # names in h=; a header block with more is not signed: verifiers give up far earlier
 LINE_MAX = 76
 
@@ -65,7 +66,7 @@ def _select(head: bytes) -> tuple[tuple[bytes, ...], bytes]:
     """The names for h=, and the relaxed fields in that order. Of equal names the lowest is first (RFC 6376 5.4.2)."""
     present: dict[bytes, list[bytes]] = {}
     for name, start, end in fields(head):
-        if name in _SHOWN or name.startswith(LIST_PREFIX):
+        if name in _SHOWN or (name.startswith(b"list-") and LIST_FIELD.fullmatch(name)):
             present.setdefault(name, []).append(relaxed_field(name, head[start:end]))
     names: list[bytes] = []
     lines: list[bytes] = []

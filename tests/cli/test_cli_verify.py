@@ -87,6 +87,7 @@ def test_a_domain_without_dmarc(here: Run, signed: Path) -> None:
         ("From: a@example.test\nFrom: b@example.test\n\ntext\n", "2 From fields"),
         ("From: a@example.test, b@other.test\n\ntext\n", "several domains"),
         ("From: nobody\n\ntext\n", "the address in From is none"),
+        ("From: a@example.test," + "\n " * 40_000 + "b@other.test\n\ntext\n", "From is too long"),
     ],
 )
 def test_an_author_that_is_none(here: Run, signed: Path, mail: str, reason: str) -> None:

@@ -55,6 +55,19 @@ def verifies(message: bytes, idx: int = 0) -> bool:
     return right
 
 
+@pytest.mark.parametrize(
+    "name", [b"List-A;l=0;n", b"List-A;i=ceo@example.test;n", b"List-A;x=1;n", b"List-" + b"a" * 9000]
+)
+def test_the_name_of_a_field_is_no_tag_of_the_signature(name: bytes) -> None:
+    """RFC 5322 2.2 allows ";" and "=" in it, and we sign what a stranger wrote."""
+    head = name + b": x\r\n" + HEAD
+    signed = sign(KEYS["ed25519"], head, body_hash(b""), NOW)
+    tags = [tag.partition(b"=")[0].strip() for tag in signed.partition(b":")[2].split(b";")]
+    assert tags == [b"v", b"a", b"c", b"d", b"s", b"t", b"h", b"bh", b"b"]
+    assert max(map(len, signed.split(b"\r\n"))) < 998
+    assert verifies(signed + head)
+
+
 # Bodies as they are stored: CRLF only, and ended by it. Blanks of every shape.
 PIECES = st.sampled_from(
     [b" ", b"\t", b"\r\n", b"\r\n\r\n", b"x", b"  \t ", b".", b"\xc3\xa9", b"\x0b", b"\x0c", b"\x00"]

@@ -223,7 +223,13 @@ def test_lookups() -> None:
 
 def test_what_dkimpy_stumbles_over_is_told_in_words() -> None:
     [result] = verify(b"Odd : field\r\n" + signed(), lambda _name: [record(KEY)], NOW)
-    assert (result.result, result.reason) == ("permerror", "the mail or the signature is malformed")
+    assert (result.result, result.reason) == ("permerror", "the header is malformed")
+
+
+def test_the_first_line_of_a_mailbox_file_is_no_harm() -> None:
+    assert judge(b"From alice Sat Jan  1 00:00:00 2026\r\n" + signed()).result == "pass"
+    assert judge(b"From : mallory@example.test\r\n" + signed()).result == "permerror"
+    assert judge(b"From alice\r\nno field\r\n" + signed()).result == "permerror"
 
 
 def odd_rsa(modulus: int, exponent: int) -> str:
@@ -274,6 +280,11 @@ def test_a_megabyte_of_blanks_is_no_work() -> None:
     # dkimpy's own relaxed form would take many minutes for it: the test would run into its time limit.
     body = b"a" + b" " * 1_000_000 + b"b\r\n"
     assert judge(signed(body=body)).result == "pass"
+
+
+def test_many_folds_are_no_work() -> None:
+    # dkimpy's own parser takes the square of them: the test would run into its time limit.
+    assert judge(signed(head=b"X: y\r\n" + b" z\r\n" * 800_000 + HEAD)).result == "pass"
 
 
 @pytest.mark.parametrize(
