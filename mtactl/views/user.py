@@ -29,6 +29,20 @@ def _says(template: str) -> View:
     return View(card=lambda row, now: iter([clean(template.format(**row), 2000)]))
 
 
+def _passwd(row: Row, now: float) -> Iterator[str]:
+    yield clean(f"{row['name']}: password changed", 2000)
+    yield from _app_passwords(row)
+    if row["disabled"]:
+        yield clean(f"  still disabled ({row['disabled']}): mtactl user enable {row['name']}", 2000)
+
+
+def _app_passwords(row: Row) -> Iterator[str]:
+    """They are passwords too."""
+    if row.get("app_passwords"):
+        yield clean(f"  app passwords still work: {', '.join(row['app_passwords'])}", 2000)
+        yield clean(f"    to remove one: mtactl user app-password remove {row['name']} LABEL", 2000)
+
+
 def _frozen(row: Row, now: float) -> Iterator[str]:
     yield clean(f"{row['name']}: frozen ({row['disabled']})", 2000)
     yield f"  {row['sessions']} sessions ended, {row['held']} recipients held, and what still comes will be"
@@ -68,7 +82,7 @@ VIEWS: Mapping[str, View] = {
     ),
     "user.show": View(card=_user),
     "user.add": _says("{name}: added"),
-    "user.passwd": _says("{name}: password changed"),
+    "user.passwd": View(card=_passwd),
     "user.verify": _says("{name}: the password is right"),
     "user.disable": _says("{name}: disabled"),
     "user.enable": View(card=_thawed),

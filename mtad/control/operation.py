@@ -131,6 +131,8 @@ def check(operation: Operation, given: Mapping[str, Any]) -> dict[str, Any]:
                 raise UsageError(param.name, "is missing")
             checked[param.name] = () if param.many else False if param.kind == "flag" else param.default
         elif param.many:
+            if param.kind == "text" and isinstance(value, str):
+                value = [value]  # who wants one subject need not make a list
             if not isinstance(value, list | tuple):
                 raise UsageError(param.name, "is not a list")
             if len(value) > values.ITEMS_MAX:
@@ -170,7 +172,7 @@ SELECTOR = (
     Param("domain", "domain", "Domain of the recipient."),
     Param("user", "user", "The authenticated user who sent it."),
     Param("ip", "text", "The client's IP address."),
-    Param("state", "choice", "Delivery state.", many=True, choices=values.STATES),
+    Param("state", "choice", "Delivery state; may be repeated: any of them.", many=True, choices=values.STATES),
     Param(
         "error",
         "text",
@@ -181,7 +183,8 @@ SELECTOR = (
     Param("size", "compare", "Size of the message: '>4k' '<10M'."),
     Param("attempts", "compare", "Number of tries: '>3' '0'."),
     Param("message_id", "text", "The Message-ID field, with or without its <>."),
-    Param("subject", "text", "Part of the subject."),
+    Param("subject", "text", "Part of the subject; may be repeated: any of them.", many=True),
+    Param("not_subject", "text", "What is no part of the subject; may be repeated: none of them.", many=True),
     Param("audit", "count", "What the operation of that number in `mtactl audit` changed."),
     Param("limit", "count", "At most that many recipients."),
     Param("all", "flag", "Everything (that the other conditions leave)."),

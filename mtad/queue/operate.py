@@ -360,6 +360,7 @@ _KEYS: Mapping[BundleBy, str] = {
     "user": "m.user",
     "ip": "m.ip",
     "error": "r.error",
+    "subject": "m.subject",
 }
 _ORDERS: Mapping[SortBy, str] = {
     "age": "-m.accepted_at",

@@ -14,6 +14,7 @@ from mtad.queue.store import Selector
 
 IDS_MAX = 50_000
 PATTERN_MAX = 1000
+SUBJECTS_MAX = 100  # each is a term of the statement
 
 Lookup = Callable[[int, int], Sequence[int]]
 """The numbers of existing messages in low <= number < end; two are enough."""
@@ -111,8 +112,11 @@ def where(what: Selector, now: float, lookup: Lookup) -> Where:
     if what.header_id:
         bare = what.header_id.removeprefix("<").removesuffix(">")
         add("m.header_id IN (?, ?)", bare, f"<{bare}>")
-    if what.subject:
-        add("instr(lower(m.subject), ?)", what.subject.translate(_LOWER))
+    if what.subjects:
+        add(*_subjects(what.subjects))
+    if what.not_subjects:
+        term, *parts = _subjects(what.not_subjects)
+        add(f"NOT {term}", *parts)
     if what.audits:
         add(f"{_TOUCHED} IN (SELECT value FROM json_each(?)))", json.dumps(what.audits))  # noqa: S608
     if what.last:
@@ -187,6 +191,13 @@ def _states(words: Sequence[str], now: float) -> tuple[str, *tuple[Value, ...]]:
         if timed:
             params.append(now)
     return f"({' OR '.join(terms)})", *params
+
+
+def _subjects(parts: Sequence[str]) -> tuple[str, *tuple[Value, ...]]:
+    """That one of these is in the subject."""
+    if len(parts) > SUBJECTS_MAX:
+        raise ValueError(f"more than {SUBJECTS_MAX} subjects at once")
+    return f"({' OR '.join(['instr(lower(m.subject), ?)'] * len(parts))})", *(part.translate(_LOWER) for part in parts)
 
 
 def _operator(text: str) -> str:

@@ -73,7 +73,8 @@ class Selector:
     size: tuple[str, int] | None = None  # (">", 4096)
     attempts: tuple[str, int] | None = None
     header_id: str = ""  # the Message-ID field, exact, with or without its <>
-    subject: str = ""  # part of it
+    subjects: tuple[str, ...] = ()  # parts of it, of which one is there
+    not_subjects: tuple[str, ...] = ()  # of which none is
     audits: tuple[int, ...] = ()  # what the operations of these numbers changed
     last: bool = False  # what the last Trash took of what still is TRASHED
     all: bool = False
@@ -202,7 +203,7 @@ class Group:
     oldest_at: float | None = None
 
 
-BundleBy = Literal["all", "domain", "sender", "user", "ip", "error"]
+BundleBy = Literal["all", "domain", "sender", "user", "ip", "error", "subject"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,18 @@ def test_app_passwords_are_shown_once(alice: None, mtactl: Run) -> None:
     assert mtactl("user", "verify", "alice", stdin=f"{password}\n").returncode == 77
 
 
+def test_passwd_says_what_else_is_a_password(alice: None, mtactl: Run) -> None:
+    done = mtactl("user", "passwd", "alice", "--reason", "stolen", stdin="even longer\n")
+    assert (done.returncode, done.stdout) == (0, "alice@example.test: password changed\n")
+    assert json.loads(mtactl("audit", "--json").stdout.splitlines()[-1])["reason"] == "stolen"
+    mtactl("user", "app-password", "add", "alice", "phone")
+    mtactl("user", "disable", "alice", "--reason", "call us")
+    shown = mtactl("user", "passwd", "alice", stdin="even longer\n").stdout
+    assert "app passwords still work: phone\n" in shown
+    assert "mtactl user app-password remove alice@example.test LABEL\n" in shown
+    assert "still disabled (call us): mtactl user enable alice@example.test\n" in shown
+
+
 def test_show(alice: None, mtactl: Run) -> None:
     assert mtactl("user", "grant", "alice", "@shop.test").stdout == "alice@example.test may also send as: @shop.test\n"
     assert mtactl("user", "limit", "alice", "--messages-per-day", "0").returncode == 0

@@ -133,13 +133,14 @@ class Bench:
         ago_s: float = 0.0,
         reply: Reply | None = None,
         state: State = State.READY,
+        subject: str = "Hi",
     ) -> str:
         """Put a message into the queue; with `reply` its recipients were tried once, and wait an hour."""
         now = self.clock() - ago_s
         message_id = self.ids.new()
         peer = Peer("local", ip="192.0.2.7", helo="client.test", user=user, uid=uid)
         message = Message(
-            message_id, sender, size, now, now + 5 * 86400, peer, subject="Hi", header_id="<1@example.test>"
+            message_id, sender, size, now, now + 5 * 86400, peer, subject=subject, header_id="<1@example.test>"
         )
         rows = tuple(
             Recipient(message_id, n, address, address, address.rpartition("@")[2], state, next_at=now)

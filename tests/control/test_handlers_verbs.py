@@ -247,6 +247,26 @@ async def test_by_message_id_and_subject(operator: Operator) -> None:
         assert await operator.listed(**given) == []
 
 
+async def test_all_but_these_subjects(operator: Operator) -> None:
+    for address, subject in (("a@b.test", "Cheap watches"), ("c@c.test", "You have WON"), ("d@d.test", "Your order 7")):
+        await operator.bench.accept(address, subject=subject)
+    assert await operator.listed(subject=["watches", "you have won"]) == ["a@b.test", "c@c.test"]
+    assert await operator.listed(not_subject=["your ORDER"]) == ["a@b.test", "c@c.test"]
+    assert await operator.listed(subject=["you"], not_subject=["won", "pills"]) == ["d@d.test"]
+    with pytest.raises(Failed, match="subjects at once"):
+        await operator.call("queue.list", not_subject=["x"] * 101)
+    assert await operator.count("queue.purge", not_subject=["order"]) == 2
+    assert await operator.listed() == ["d@d.test"]
+
+
+async def test_groups_of_subjects(operator: Operator) -> None:
+    for subject in ("Pills", "Pills", "Your order 7", ""):
+        await operator.bench.accept("a@b.test", subject=subject)
+    found = await operator.call("queue.list", group_by="subject")
+    assert [(one["group"], one["count"]) for one in found] == [("Pills", 2), ("", 1), ("Your order 7", 1)]
+    assert {one["size_bytes"] for one in found} == {2000, 1000}
+
+
 async def test_thousands_of_ids(operator: Operator) -> None:
     ids = [await operator.bench.accept("a@b.test") for _ in range(3)]
     many = ids * 4000

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mtad.config.keys import KEYS
 from mtad.control import values
 from mtad.control.handlers import HANDLERS
 from mtad.control.idl import description
@@ -102,12 +103,22 @@ def test_a_change_needs_a_selector(operation: Operation) -> None:
 
 
 def test_the_vocabulary_is_the_promised_one() -> None:
-    promised = "ids from to domain user ip state error older newer size attempts message_id subject audit limit all"
+    promised = "ids from to domain user ip state error older newer size attempts message_id"
+    promised += " subject not_subject audit limit all"
     assert " ".join(param.name for param in SELECTOR) == promised
     for operation in OPERATIONS:
         step = operation.name.startswith("transfer.")  # of `queue export`, which asks by itself
         if operation.selects and operation.effect > Effect.READ and not step:
             assert [p.name for p in operation.params][-3:] == ["dry_run", "yes", "reason"]
+
+
+def test_what_is_kept_how_long_is_said_as_it_is() -> None:
+    said = " ".join(operation.help for operation in OPERATIONS)
+    for name in ("history", "trash", "audit"):
+        (key,) = (key for key in KEYS if key.path == f"keep.{name}")
+        days = key.default.strip('"').removesuffix("d")
+        assert f"{days} days, if the setting keep.{name} says nothing else" in said
+        assert said.count(f"keep.{name}") == said.count(f"{days} days, if the setting keep.{name}")
 
 
 def test_who_may() -> None:

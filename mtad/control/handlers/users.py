@@ -40,7 +40,7 @@ async def user_passwd(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
         user = await admin.users.set_password(user.name, args["password"])
     except (UserError, PasswordError) as error:
         raise Failed("BadData", str(error)) from None
-    yield _row(user)
+    yield {**_row(user), "app_passwords": [one.label for one in user.profile.app_passwords]}
 
 
 async def user_list(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:

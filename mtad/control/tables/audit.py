@@ -28,7 +28,7 @@ OPERATIONS: tuple[Operation, ...] = (
         offline="read",
         help="Every operation that changed something, oldest first: when, who, what, to what, why, and how many it"
         " changed. Changes of the queue and their lines here are one transaction. The number is what --audit of the"
-        " queue verbs takes. Kept for the setting keep.audit.",
+        " queue verbs takes. Kept for 365 days, if the setting keep.audit says nothing else.",
         examples=(
             "mtactl audit",
             "mtactl audit --since 2h --operation queue",

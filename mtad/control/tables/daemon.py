@@ -71,8 +71,8 @@ OPERATIONS: tuple[Operation, ...] = (
         "Show the settings in use",
         row=(("key", "string"), ("value", "string")),
         offline="read",
-        help="Prints every setting, defaults included. Secrets are not shown.",
-        examples=("mtactl config show", "mtactl config show --json"),
+        help="Prints every setting, defaults included; --no-pager prints it without stopping. Secrets are not shown.",
+        examples=("mtactl config show", "mtactl config show --no-pager", "mtactl config show --json"),
         stream=True,
     ),
 )

@@ -4,7 +4,7 @@ from mtad.control import values
 from mtad.control.operation import Access, Operation, Param
 
 GROUPS = {
-    "incident": "When somebody else has an account, or spam goes out",
+    "incident": "When somebody else has an account, or spam goes out: first `user freeze`",
 }
 
 _FOLLOW = Param("follow", "flag", "Go on with what happens from now on.")
@@ -41,7 +41,8 @@ OPERATIONS: tuple[Operation, ...] = (
         help="One timeline of a message: who brought it and how, whether it was held, what aliases made of its"
         " recipients, its signatures, when it was safe on disk, each try with host, TLS and reply, reports and what"
         " became of them, what operators did, and how it stands with each recipient. Also what was refused at the door,"
-        " by address or IP. From the database, so it needs no log, as long as history is kept (keep.history).",
+        " by address or IP. From the database, so it needs no log, as long as history is kept: 7"
+        " days, if the setting keep.history says nothing else.",
         examples=(
             "mtactl trace 3kf9x2m7q0w1",
             "mtactl trace bob@example.org --since 1d",

@@ -59,8 +59,12 @@ _RULE = (
     ("expires", "int"),
     ("freezes", "bool"),
 )
-GROUP_BY = (*values.GROUPS, "site")
+GROUP_BY = (*values.GROUPS, "site", "subject")
 SORT_BY = ("age", "size", "tries", "next", "from", "to", "domain")
+_TOGETHER = (
+    "All conditions that are given must hold; upper and lower case are the same in all but --message-id, and --state,"
+    " --subject and --not-subject may be repeated."
+)
 
 
 def _queue(
@@ -83,7 +87,7 @@ def _queue(
         access or (Access.OPERATOR if effect is Effect.CHANGE else Access.ADMIN),
         effect,
         offline,
-        f"{text} Prints how many recipients it changed.",
+        f"{text} Prints how many recipients it changed. {_TOGETHER}",
         examples,
         stream=True,
     )
@@ -101,8 +105,13 @@ OPERATIONS: tuple[Operation, ...] = (
                 "Count together what has this in common, most first.",
                 choices=GROUP_BY,
             ),
-            Param("sort", "choice", "In this order, smallest first: age is the youngest.", choices=SORT_BY),
-            Param("reverse", "flag", "With --sort: largest first."),
+            Param(
+                "sort",
+                "choice",
+                "In this order: first the youngest, the smallest, the first due, the first of the alphabet.",
+                choices=SORT_BY,
+            ),
+            Param("reverse", "flag", "With --sort: turned round."),
             Param("count", "flag", "Only how many."),
         ),
         (*_MESSAGE, *_GROUP),
@@ -110,12 +119,14 @@ OPERATIONS: tuple[Operation, ...] = (
         offline="read",
         help="Lists undelivered mail, oldest first: one line per recipient, or with --json one object per message"
         " (the members of `postqueue -j`, and more). --state also shows what is trashed, done or failed. The same"
-        " conditions go with every verb of the queue: look first, then change the verb.",
+        " conditions go with every verb of the queue: look first, then change the verb. " + _TOGETHER,
         examples=(
             "mtactl queue list",
             "mtactl queue list --state deferred --domain example.com --older 2h",
             "mtactl queue list --from '@example.org' --size '>10M' --json",
             "mtactl queue list --state deferred --group-by error",
+            "mtactl queue list --user alice@example.test --group-by subject",
+            "mtactl queue list --user alice@example.test --subject pills --subject watches --not-subject 'Your order'",
             "mtactl queue list --sort size --reverse --limit 10",
         ),
         stream=True,
@@ -257,9 +268,10 @@ OPERATIONS: tuple[Operation, ...] = (
         "purge",
         "Take mail out of the queue, without a report to its sender",
         "Moves the selected mail to the trash: it is not delivered and nobody is told. `queue restore` brings it back"
-        " as long as the trash is kept (keep.trash). Of what is being delivered at that moment the other side's answer"
-        " decides: it may still leave.",
+        " as long as the trash is kept: 3 days, if the setting keep.trash says nothing else. Of what is being delivered"
+        " at that moment the other side's answer decides: it may still leave.",
         "mtactl queue purge --to '*@bad.example' --older 2d",
+        "mtactl queue purge --user alice@example.test --not-subject 'Your order' --dry-run",
         "mtactl queue purge --from '<>' --state deferred --yes --reason 'bounce storm'",
         effect=Effect.DESTROY,
     ),
@@ -267,9 +279,10 @@ OPERATIONS: tuple[Operation, ...] = (
         "restore",
         "Bring purged mail back",
         "Puts mail from the trash back into the queue as it was: held mail is held, other mail keeps its time. --last"
-        " is what the last purge took; after that it is what the one before took.",
+        " is what the last purge took, of what is still in the trash; repeat it to go back one purge more.",
         "mtactl queue restore 3kf9x2m7q0w1",
         "mtactl queue restore --last",
+        "mtactl queue restore --audit 5",
         extra=(LAST,),
     ),
     Operation(

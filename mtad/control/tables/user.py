@@ -82,12 +82,16 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "user.passwd",
         "Change a user's password",
-        (_NAME, _PASSWORD),
-        _USER,
+        (_NAME, _PASSWORD, REASON),
+        (*_USER, ("app_passwords", "[]string")),
         effect=Effect.CHANGE,
         offline="write",
-        help="Sets a new password, read as `user add` reads it. App passwords stay.",
-        examples=("mtactl user passwd alice@example.test",),
+        help="Sets a new password. It is asked for on a terminal; otherwise it is one line of standard input, or of the"
+        " descriptor of --password-fd. App passwords stay. There is no way back: the old password is not kept.",
+        examples=(
+            "mtactl user passwd alice@example.test",
+            "pass show mail/alice | mtactl user passwd alice --reason 'the old one was stolen'",
+        ),
     ),
     Operation(
         "user.verify",
@@ -95,8 +99,8 @@ OPERATIONS: tuple[Operation, ...] = (
         (_NAME, _PASSWORD),
         (("name", "string"), ("right", "bool")),
         offline="read",
-        help="Says whether this is the user's password, or an app password, and may sign in; exits with 77 if not. The"
-        " password is read as `user add` reads it.",
+        help="Says whether this is the user's password, or an app password, and may sign in; exits with 77 if not. It"
+        " is asked for on a terminal; otherwise it is one line of standard input or of the descriptor of --password-fd.",
         examples=("mtactl user verify alice@example.test",),
     ),
     Operation(
@@ -107,7 +111,7 @@ OPERATIONS: tuple[Operation, ...] = (
         effect=Effect.CHANGE,
         offline="write",
         help="Refuses the user's right passwords from now on, with the reason, and ends open sessions at their next"
-        " command. Mail for the user still comes in; mail in the queue stays: see `queue hold --user`.",
+        " command. Mail for the user still comes in, and what the user sent before still goes out: see `user freeze`.",
         examples=("mtactl user disable alice@example.test --reason 'stolen password, call us'",),
     ),
     Operation(
