@@ -100,7 +100,7 @@ OPERATIONS: tuple[Operation, ...] = (
         (("name", "string"), ("right", "bool")),
         offline="read",
         help="Says whether this is the user's password, or an app password, and may sign in; exits with 77 if not. It"
-        " is asked for on a terminal; otherwise it is one line of standard input or of the descriptor of --password-fd.",
+        " is asked for on a terminal; otherwise it is a line of standard input or of the descriptor of --password-fd.",
         examples=("mtactl user verify alice@example.test",),
     ),
     Operation(
