@@ -4,7 +4,7 @@ from mtad.control import values
 from mtad.control.operation import Access, Operation, Param
 
 GROUPS = {
-    "incident": "When somebody else has an account, or spam goes out: first `user freeze`",
+    "incident": "An account is stolen, or spam goes out: `user freeze`",
 }
 
 _FOLLOW = Param("follow", "flag", "Go on with what happens from now on.")
