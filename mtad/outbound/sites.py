@@ -128,6 +128,10 @@ class Sites:
         """Whether jobs for this domain are sure to go to the site that `of` says."""
         return isinstance(self._domains.get(domain), Site)
 
+    def seen(self, domain: str) -> Site | None:
+        """The site that `of` says, if anything is known of it."""
+        return self.of(domain) if domain in self._domains else self._sites.get(domain)
+
     def learn(self, domain: str, name: str, hosts: Iterable[str]) -> Site:
         """A plan was made: mail for the domain goes to this site now; "" is this machine."""
         bound = self._domains.get(domain)
@@ -361,8 +365,7 @@ class Sites:
         """The same for mail that waits in the queue, as far as the site of its domain is known."""
         if not self.closes_any:
             return None
-        site = self.of(domain) if domain in self._domains else self._sites.get(domain) or Site(domain)
-        return self.closed(site, domain, user, now)
+        return self.closed(self.seen(domain) or Site(domain), domain, user, now)
 
     def closed_domains(self, now: float) -> set[str]:
         """The domains that nothing is to be leased for, as far as their sites are known."""
@@ -381,19 +384,9 @@ class Sites:
 
     # --- for operators
 
-    def reasons(self, now: float) -> dict[str, str]:
-        """Why mail that was never tried waits: "@" and a domain, or a user -> words."""
-        found = {}
-        for domain in self.closed_domains(now):
-            closed = self.why_not(domain, "", now)
-            if closed is not None:
-                found[f"@{domain}"] = str(closed.reply)
-        for one in self.suspensions.list():
-            if one.kind == "user":
-                closed = self.closed(Site(""), "", one.value, now)
-                if closed is not None:
-                    found[one.value] = str(closed.reply)
-        return found
+    def every(self) -> Iterable[Site]:
+        """All, those of this machine too."""
+        return self._sites.values()
 
     def all(self) -> Sequence[Site]:
         """By name; those of this machine are none."""

@@ -13,6 +13,19 @@ from mtad.mail.envelope import TIME_MAX, State
 
 REASON_MAX = 1000  # characters of what the other side said
 
+# Why mail waits that has no reply of its own to tell.
+SENDER_ASKED = "its sender asked for a later delivery"
+NOT_DUE = "not yet due"
+PUT_OFF = "put off by "
+HELD_BY_DAEMON = "held by the daemon, since it was restored from a backup or came so"
+PUT_OFF_WITH = ("queue.retry", "suspend.add")
+# The operation that held it, and what is said before who it was. A rule is named too.
+HOLDS: Mapping[str, str] = {
+    "queue.hold": "held by ",
+    "queue.hold_rule.add": "held by rule ",
+    "user.freeze": "the user is frozen by ",
+}
+
 # Postfix's name of the queue, by the display word of a recipient's state. A message has that of its most alive one.
 QUEUE_NAMES: Mapping[str, str] = {"active": "active", "ready": "incoming", "deferred": "deferred", "held": "hold"}
 STATES: Sequence[str] = ("active", "ready", "deferred", "held", "trashed", "failed", "done")  # most alive first
@@ -80,27 +93,55 @@ _POSTFIX = f"""
 'sender', m.sender
 """
 
-_HOLDER = """
-SELECT CASE a.operation WHEN 'queue.hold_rule.add' THEN 'held by rule ' || a.id || ' of '
-    WHEN 'user.freeze' THEN 'user frozen by ' ELSE 'held by ' END
-    || iif(a.who = '', 'uid=' || a.uid, a.who) || iif(a.reason = '', '', ': ' || replace(a.reason, char(10), ' '))
-FROM touched t JOIN audit a ON a.id = t.audit WHERE t.message = r.message AND t.n = r.n
-    AND a.operation IN ('queue.hold', 'queue.hold_rule.add', 'user.freeze') ORDER BY t.audit DESC LIMIT 1
+_TOUCHED = "FROM touched t JOIN audit a ON a.id = t.audit WHERE t.message = r.message AND t.n = r.n"
+_WHO = "iif(a.who = '', 'uid=' || a.uid, a.who)"
+_HOLDER = f"""
+SELECT CASE a.operation {" ".join(f"WHEN '{one}' THEN '{words}'" for one, words in HOLDS.items())} END
+    || iif(a.operation = 'queue.hold_rule.add', a.id || ' of ', '') || {_WHO}
+    || iif(a.reason = '', '', ': ' || replace(a.reason, char(10), ' '))
+{_TOUCHED} AND a.operation IN ({", ".join(f"'{one}'" for one in HOLDS)}) ORDER BY t.audit DESC LIMIT 1
+"""
+_PUT_OFF = f"""
+SELECT iif(a.operation IN ({", ".join(f"'{one}'" for one in PUT_OFF_WITH)}), '{PUT_OFF}' || {_WHO}, NULL)
+{_TOUCHED} ORDER BY t.audit DESC LIMIT 1
+"""
+
+# What is known of where a recipient's mail goes: `w.shut` is why nothing of this user goes there now, `w.due` why what
+# is due is not tried. With `:uid` somebody asks for his own mail: what operators did, and why, is for operators.
+WHYS = """
+why (domain, user, shut, due) AS MATERIALIZED (
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(:whys)
+)
+"""
+OF_WHYS = "LEFT JOIN why w ON w.domain = r.domain AND w.user = m.user"
+WAITING = f"json_group_array(DISTINCT json_array(r.domain, m.user)) FILTER (WHERE {_WAITS})"
+
+
+def _why(shut: str, due: str) -> str:
+    return f"""
+CASE WHEN r.state = {State.HELD:d} THEN coalesce(iif(:uid IS NULL, ({_HOLDER}), NULL),
+        nullif({_REASON}, ''), iif(:uid IS NULL, '{HELD_BY_DAEMON}', ''))
+    WHEN {_WAITS} THEN coalesce({shut}, nullif({_REASON}, ''), CASE WHEN r.next_at <= :now THEN coalesce({due}, :busy)
+        WHEN m.hold_until > :now THEN '{SENDER_ASKED}'
+        ELSE coalesce(iif(:uid IS NULL, ({_PUT_OFF}), NULL), '{NOT_DUE}') END)
+    ELSE {_REASON} END
 """
 
 
-def mailq(why: str) -> str:
-    """A message with those of its recipients that are grouped together, in the members of `postqueue -j`. `why` is the
-    reason of what waits without having been tried."""
+_WHY = _why("nullif(w.shut, '')", "nullif(w.due, '')")
+
+
+def mailq(*, whys: bool) -> str:
+    """A message with those of its recipients that are grouped together, in the members of `postqueue -j`. `:busy` is
+    why nothing that is due is tried."""
     return f"""
 json_object({_POSTFIX}, 'recipients', json_group_array(json_object(
-    'address', r.address, 'orig_address', r.original, 'delay_reason', CASE WHEN r.last_code != 0 THEN {_REASON}
-        WHEN r.state = {State.READY:d} THEN {why} WHEN :uid IS NULL THEN coalesce(({_HOLDER}), '') ELSE '' END
+    'address', r.address, 'orig_address', r.original, 'delay_reason', {_WHY if whys else _why("NULL", "NULL")}
 )))
 """
 
 
-# `p` is the page: the recipients shown. `c` is why the site of the recipient takes no mail of this user now, or NULLs.
+# `p` is the page: the recipients shown.
 _DOMAINS = """
 json(iif(min(r.domain) = max(r.domain), json_array(min(r.domain)), (
     SELECT json_group_array(domain) FROM (
@@ -112,7 +153,7 @@ json(iif(min(r.domain) = max(r.domain), json_array(min(r.domain)), (
 _LISTED = f"""
 json_object({_POSTFIX}, 'recipients', json_group_array(json_object(
         'address', r.address, 'orig_address', r.original,
-        'delay_reason', iif({_WAITS} AND c.reason IS NOT NULL, c.reason, {_REASON}),
+        'delay_reason', {_WHY},
         'id', {_ID} || '.' || r.n, 'state', {_STATE}, 'tries', r.tries, 'next_attempt', {_NEXT},
         'code', nullif(r.last_code, 0), 'status', r.last_status, 'error', r.error
     )),
@@ -126,26 +167,30 @@ FROM page p CROSS JOIN message m ON m.id = p.message CROSS JOIN recipient r ON r
 {LEASES}
 """
 
-_SELECTED = f"""
-WITH page (message, n) AS MATERIALIZED (
+_PAGE = f"""
+page (message, n) AS MATERIALIZED (
     SELECT r.message, r.n FROM message m {{index}} CROSS JOIN recipient r ON r.message = m.id {LEASES}
     WHERE m.id BETWEEN :low AND :high AND (m.id > :message OR r.n >= :n) AND {{where}} ORDER BY m.id, r.n LIMIT :limit
-),
-closed (domain, user, reason) AS MATERIALIZED (
-    SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(:closed)
-)
-SELECT group_concat(line, char(10)), sum(recipients), max(message), recipients, last, iif(:waits, (
-    SELECT json_group_array(DISTINCT json_array(r.domain, m.user)) {_OF_PAGE} WHERE {_WAITS}
-), '[]') FROM (
-    SELECT m.id AS message, count(*) AS recipients, max(r.n) AS last, {_LISTED} AS line
-    {_OF_PAGE} LEFT JOIN closed c ON c.domain = r.domain AND c.user = m.user
-    GROUP BY p.message ORDER BY p.message
 )
 """
+_SELECTED = f"""
+WITH {_PAGE}, {WHYS}
+SELECT group_concat(line, char(10)), sum(recipients), max(message), recipients, last FROM (
+    SELECT m.id AS message, count(*) AS recipients, max(r.n) AS last, {_LISTED} AS line
+    {_OF_PAGE} {OF_WHYS} GROUP BY p.message ORDER BY p.message
+)
+"""
+_WAITING = f"WITH {_PAGE} SELECT {WAITING}, count(*), min(m.id) = max(m.id) {_OF_PAGE}"
 
 
 def selected(index: str, where: str) -> str:
     """The page of what a condition is true for, from `:message` and `:n` on. Lines, the number of recipients; of the
-    last message its number, how many recipients there are, and the highest of them; and, if `:waits`, the destination
-    and user of those that wait. `:closed` is why some do, as a JSON array of (domain, user, reason)."""
+    last message its number, how many recipients there are, and the highest of them. `:whys` is a JSON array of
+    mtad.queue.store.Why."""
     return _SELECTED.format(index=index, where=where)
+
+
+def waiting(index: str, where: str) -> str:
+    """The destination and user of those in the same page that wait, a JSON array; how many recipients the page has, and
+    whether they are of one message."""
+    return _WAITING.format(index=index, where=where)

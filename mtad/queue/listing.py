@@ -5,12 +5,12 @@ many: so long is the writer busy with it, and mail that comes in meanwhile is se
 import json
 import re
 import sqlite3
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 from mtad.queue import effects, lines, selector
-from mtad.queue.store import Closure, Listed, Place, Selector
+from mtad.queue.store import Listed, Place, Selector, Why
 
 PAGE = 500  # recipients; a message is not divided for it
 RECIPIENTS_PER_ROW = 2000  # more of one message come in a further row
@@ -22,24 +22,31 @@ _FROM_START = "m.finished_at IS NULL AND m.id >= :message AND (m.id > :message O
 _END = f"SELECT r.message, r.n {_OPEN_MESSAGES} WHERE {_FROM_START} ORDER BY m.id, r.n LIMIT 1 OFFSET :recipients"
 
 
-def _mailq(why: str, shut: str) -> str:
+_OF_PAGE = f"{_FROM_START} AND m.id <= :end_message AND (m.id < :end_message OR r.n < :end_n) AND {effects.OPEN}"
+
+
+def _mailq(*, whys: bool) -> str:
     return f"""
-WITH shut (key, value) AS MATERIALIZED (SELECT key, value FROM json_each(:shut))
+{f"WITH {lines.WHYS}" if whys else ""}
 SELECT group_concat(line, char(10)) FROM (
-    SELECT {lines.mailq(why)} AS line {_OPEN_MESSAGES} {lines.LEASES} {shut}
-    WHERE {_FROM_START} AND m.id <= :end_message AND (m.id < :end_message OR r.n < :end_n)
-        AND {effects.OPEN} AND (:uid IS NULL OR m.uid = :uid)
-    GROUP BY m.id ORDER BY m.id
+    SELECT {lines.mailq(whys=whys)} AS line {_OPEN_MESSAGES} {lines.LEASES} {lines.OF_WHYS if whys else ""}
+    WHERE {_OF_PAGE} AND (:uid IS NULL OR m.uid = :uid) GROUP BY m.id ORDER BY m.id
 )
 """
 
 
-_MAILQ = _mailq("''", "")
-_MAILQ_SHUT = _mailq(
-    "coalesce(u.value, d.value, '')",
-    # Whom a suspension is of is kept in lower case.
-    "LEFT JOIN shut d ON d.key = '@' || r.domain LEFT JOIN shut u ON m.user != '' AND u.key = lower(m.user)",
-)
+_MAILQ = _mailq(whys=False)
+_MAILQ_WHYS = _mailq(whys=True)
+_MAILQ_WAITING = f"SELECT {lines.WAITING} {_OPEN_MESSAGES} {lines.LEASES} WHERE {_OF_PAGE}"
+
+
+@dataclass(frozen=True, slots=True)
+class MailqLines:
+    now: float
+    start: Place
+    uid: int | None = None
+    whys: tuple[Why, ...] = ()
+    busy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +55,8 @@ class SelectLines:
     now: float
     start: Place
     limit: int | None
-    waits: bool
-    closed: tuple[Closure, ...]
+    whys: tuple[Why, ...] = ()
+    busy: str = ""
 
 
 class Listing:
@@ -57,13 +64,25 @@ class Listing:
         self._connection = connection
         self._lookup = lookup
 
-    def mailq(self, ask: tuple[float, Place, int | None, Mapping[str, str]]) -> Listed:
-        now, start, uid, shut = ask
-        end = self._end(start)
-        asked = {"message": start[0], "n": start[1], "now": now, "uid": uid, "shut": json.dumps(shut)}
-        asked["end_message"], asked["end_n"] = end or _LAST
-        (found,) = self._connection.execute(_MAILQ_SHUT if shut else _MAILQ, asked).fetchone()
+    def mailq(self, ask: MailqLines) -> Listed:
+        end = self._end(ask.start)
+        asked = _page(ask, end) | {"uid": ask.uid, "whys": json.dumps(ask.whys), "busy": ask.busy}
+        (found,) = self._connection.execute(_MAILQ_WHYS if ask.whys else _MAILQ, asked).fetchone()
         return Listed(found or "", end)
+
+    def waiting(self, ask: MailqLines | SelectLines) -> tuple[tuple[str, str], ...]:
+        if isinstance(ask, MailqLines):
+            (found,) = self._connection.execute(_MAILQ_WAITING, _page(ask, self._end(ask.start))).fetchone()
+        else:
+            found, recipients, one = self._waiting(ask, PAGE)
+            if one and recipients == PAGE:
+                found, _, _ = self._waiting(ask, RECIPIENTS_PER_ROW)
+        return tuple((domain, user) for domain, user in json.loads(found))
+
+    def _waiting(self, ask: SelectLines, page: int) -> tuple[str, int, int]:
+        index, condition, asked = self._condition(ask, page)
+        found: tuple[str, int, int] = self._connection.execute(lines.waiting(index, condition), asked).fetchone()
+        return found
 
     def _end(self, start: Place) -> Place | None:
         """Where the page that begins there ends: before a message, if it holds a whole one; None: with the queue."""
@@ -85,24 +104,38 @@ class Listing:
         return found
 
     def _selected(self, ask: SelectLines, page: int) -> Listed:
+        index, condition, asked = self._condition(ask, page)
+        asked |= {"uid": None, "whys": json.dumps(ask.whys), "busy": ask.busy}
+        text, recipients, message, last, n = self._connection.execute(
+            lines.selected(index, condition), asked
+        ).fetchone()
+        if recipients is None:
+            return Listed("", None)
+        if recipients < asked["limit"] or asked["limit"] == ask.limit:
+            return Listed(text, None, recipients)
+        before, _, _ = text.rpartition("\n")
+        if before:  # of the last message there may be more
+            return Listed(before, (message, 0), recipients - last)
+        return Listed(text, (message, n + 1), recipients)
+
+    def _condition(self, ask: SelectLines, page: int) -> tuple[str, str, dict[str, Any]]:
+        """The index to use, what a recipient of the page must be, and its parameters."""
         where = selector.where(ask.what, ask.now, self._lookup)
         only_open = selector.only_open(ask.what)
         terms = [where.sql, *([] if ask.what.states else [effects.OPEN]), *(["m.finished_at IS NULL"] * only_open)]
         numbers = count()
         condition = re.sub(r"\?", lambda _: f":p{next(numbers)}", " AND ".join(terms))
-        limit = page if ask.limit is None else min(page, ask.limit)
         message, n = ask.start
-        asked = {f"p{number}": value for number, value in enumerate(where.params)}
+        asked: dict[str, Any] = {f"p{number}": value for number, value in enumerate(where.params)}
         asked |= {"now": ask.now, "low": max(where.low, message), "high": where.high, "message": message, "n": n}
-        asked |= {"limit": limit, "waits": ask.waits, "closed": json.dumps(ask.closed)}
-        sql = lines.selected("INDEXED BY message_finished" if only_open else "", condition)
-        text, recipients, message, last, n, waits = self._connection.execute(sql, asked).fetchone()
-        pairs = tuple((domain, user) for domain, user in json.loads(waits))
-        if recipients is None:
-            return Listed("", None)
-        if recipients < limit or limit == ask.limit:
-            return Listed(text, None, recipients, pairs)
-        before, _, _ = text.rpartition("\n")
-        if before:  # of the last message there may be more
-            return Listed(before, (message, 0), recipients - last, pairs)
-        return Listed(text, (message, n + 1), recipients, pairs)
+        asked |= {"limit": _limit(ask, page)}
+        return "INDEXED BY message_finished" if only_open else "", condition, asked
+
+
+def _page(ask: MailqLines, end: Place | None) -> dict[str, Any]:
+    (message, n), (end_message, end_n) = ask.start, end or _LAST
+    return {"message": message, "n": n, "end_message": end_message, "end_n": end_n, "now": ask.now}
+
+
+def _limit(ask: SelectLines, page: int) -> int:
+    return page if ask.limit is None else min(page, ask.limit)

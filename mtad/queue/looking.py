@@ -5,7 +5,7 @@ The questions of Store, and HistoryStore (mtad.queue.history), on SQLite.
 """
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from mtad.mail.envelope import Attempt
@@ -13,13 +13,12 @@ from mtad.mail.event import Event, Wanted
 from mtad.queue import keys
 from mtad.queue.history import Report, Sent, Sought, Tally
 from mtad.queue.historyrows import Asked, HistoryRows, Looked
-from mtad.queue.listing import Listing, SelectLines
+from mtad.queue.listing import Listing, MailqLines, SelectLines
 from mtad.queue.operate import BundleAll, ChangeAll, Operate, Select, SortAll
 from mtad.queue.store import (
     Bundle,
     BundleBy,
     Change,
-    Closure,
     Group,
     GroupBy,
     Listed,
@@ -29,6 +28,7 @@ from mtad.queue.store import (
     Selector,
     SortBy,
     Stats,
+    Why,
 )
 from mtad.queue.writer import Phase, Work, Writer, one_by_one
 
@@ -41,6 +41,7 @@ class Looking:
         self._keyed = Work("keyed", one_by_one(partial(keys.owner, connection)), Phase.READ)
         self._lines = Work("lines", one_by_one(listing.select), Phase.READ)
         self._mailq = Work("mailq", one_by_one(listing.mailq), Phase.READ)
+        self._waiting = Work("waiting", one_by_one(listing.waiting), Phase.READ)
         self._preview = Work("preview", one_by_one(operate.preview))  # it writes to a table of its own, in memory
         self._bundles = Work("bundles", one_by_one(operate.bundles), Phase.READ)
         self._sort = Work("sort", one_by_one(operate.sort), Phase.READ)
@@ -67,14 +68,20 @@ class Looking:
 
     async def lines(
         self, what: Selector, now: float, start: Place = (0, 0), limit: int | None = None, *,
-        waits: bool = False, closed: Sequence[Closure] = (),
+        whys: Sequence[Why] = (), busy: str = "",
     ) -> Listed:  # fmt: skip
-        return await self._writer.do(self._lines, SelectLines(what, now, start, limit, waits, tuple(closed)))
+        return await self._writer.do(self._lines, SelectLines(what, now, start, limit, tuple(whys), busy))
 
     async def mailq(
-        self, now: float, start: Place = (0, 0), uid: int | None = None, shut: Mapping[str, str] | None = None
+        self, now: float, start: Place = (0, 0), uid: int | None = None, *, whys: Sequence[Why] = (), busy: str = ""
     ) -> Listed:
-        return await self._writer.do(self._mailq, (now, start, uid, shut or {}))
+        return await self._writer.do(self._mailq, MailqLines(now, start, uid, tuple(whys), busy))
+
+    async def waiting(
+        self, what: Selector | None, now: float, start: Place = (0, 0), limit: int | None = None
+    ) -> Sequence[tuple[str, str]]:
+        asked = MailqLines(now, start) if what is None else SelectLines(what, now, start, limit)
+        return await self._writer.do(self._waiting, asked)
 
     async def preview(self, what: Selector, change: Change, now: float, limit: int = 0, rows: int = 0) -> Preview:
         return await self._writer.do(self._preview, ChangeAll(what, change, now, limit, rows=rows))

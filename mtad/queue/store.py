@@ -4,7 +4,7 @@ Every method takes `now` where time matters, raises StoreError (temporary, with 
 and is all-or-nothing: it happened durably when the call returns, or it did not happen.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
@@ -96,18 +96,23 @@ Place = tuple[int, int]
 """The number of a message and of one of its recipients, or a number below it."""
 
 
-Closure = tuple[str, str, str]
-"""A domain and a user whose mail does not go there now, and why."""
+class Why(NamedTuple):
+    """Of the mail of a user for a domain: why nothing of it goes there now, and why what is due is not tried. ""
+    is for no reason."""
+
+    domain: str
+    user: str
+    shut: str = ""
+    due: str = ""
 
 
 class Listed(NamedTuple):
     """A part of the queue: JSON, a line for each message. `rest` is where the next part begins, `recipients` how many
-    these are, `waits` which domains and users those have that wait, if it was asked."""
+    these are."""
 
     lines: str
     rest: Place | None
     recipients: int = 0
-    waits: tuple[tuple[str, str], ...] = ()
 
 
 # What `change` can do to the selected recipients.
@@ -302,17 +307,24 @@ class Store(Protocol):
 
     async def lines(
         self, what: Selector, now: float, start: Place = (0, 0), limit: int | None = None, *,
-        waits: bool = False, closed: Sequence[Closure] = (),
+        whys: Sequence[Why] = (), busy: str = "",
     ) -> Listed:  # fmt: skip
         """What `select` finds, as the operator sees it: from `start` on, as much as is quickly read, at most `limit`
-        recipients. `closed` is told as the reason of those that wait for it. ValueError."""
+        recipients. The reason of those that wait is what `whys` has of them, what the other side said, or why they were
+        never tried: `busy` if they are due. ValueError."""
 
     async def mailq(
-        self, now: float, start: Place = (0, 0), uid: int | None = None, shut: Mapping[str, str] | None = None
+        self, now: float, start: Place = (0, 0), uid: int | None = None, *, whys: Sequence[Why] = (), busy: str = ""
     ) -> Listed:
         """All open messages, as `select` orders them, in the members of `postqueue -j`: those from `start` on, as many
-        as are quickly read; only those that `uid` submitted, if it is given. What was never tried has as its reason
-        what `shut` says of "@" and its domain, or of its user; without `uid` also who held it, and why."""
+        as are quickly read; only those that `uid` submitted, if it is given, and nothing then of what operators did.
+        The reasons are those of `lines`."""
+
+    async def waiting(
+        self, what: Selector | None, now: float, start: Place = (0, 0), limit: int | None = None
+    ) -> Sequence[tuple[str, str]]:
+        """The domain and the user of each that waits in the part that `lines` begins there, or without `what` in that
+        of `mailq`: of what `whys` may tell. ValueError."""
 
     async def change(
         self, what: Selector, change: Change, now: float, limit: int = 0, entry: "Entry | None" = None

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from test_handlers import Operator
 
+from mtad.config.tree import Rate, SiteRule
 from mtad.control.admin import Failed
+from mtad.mail.envelope import State
 from mtad.mail.reply import Reply
 from mtad.queue.store import Selector, Settlement
 
@@ -118,3 +120,36 @@ async def test_the_queue_shows_why_mail_waits_that_was_not_even_tried(operator: 
         "451 4.3.2 Mail of this user is suspended", "",
     ]  # fmt: skip
     assert shown == await operator.call("queue.list", sort="age", reverse=True)
+
+
+async def test_every_listing_has_the_words_of_show_for_what_waits_without_a_try(operator: Operator) -> None:
+    bench = operator.bench
+    full = bench.sites.learn("full.test", "mx.full.test", ("mx.full.test",))
+    bench.sites.begin(full, bench.clock())
+    await bench.accept("a@full.test", "b@free.test", "c@new.test")
+    await bench.accept("d@full.test", state=State.HELD)
+    room = "mx.full.test has no room: 1 at work, as many as may be at the same time"
+    held = "held by the daemon, since it was restored from a backup or came so"
+    assert await _reasons(operator) == [room, "", "", held]
+    full.running = bench.config.delivery.workers
+    busy = f"all {full.running} workers are busy (delivery.workers)"
+    assert await _reasons(operator) == [room.replace("1 at", f"{full.running} at"), busy, busy, held]
+    rate = SiteRule("full.test", rate=Rate(1, 3600.0))
+    full.rule, full.running, full.next_slot_at = rate, 0, bench.clock() + 1800
+    assert await _reasons(operator) == ["the rate of mx.full.test lets no more go now", "", "", held]
+    preview = await operator.call("queue.hold", all=True, dry_run=True)
+    assert preview[0]["recipients"][0]["delay_reason"] == "the rate of mx.full.test lets no more go now"
+
+
+async def _reasons(operator: Operator) -> list[str]:
+    """What `queue list` says, and all others with it."""
+    shown = await operator.call("queue.list")
+    assert shown == await operator.call("queue.list", sort="age", reverse=True)
+    found = {one["id"]: one["delay_reason"] for row in shown for one in row["recipients"]}
+    assert list(found.values()) == [
+        one["delay_reason"] for row in await operator.call("queue.mailq") for one in row["recipients"]
+    ]
+    for row in await operator.call("queue.show", ids=[row["queue_id"] for row in shown]):
+        for one in row["recipients"]:
+            assert one["waiting"] == (found[one["id"]] or "due: it is tried in a moment")
+    return list(found.values())

@@ -62,7 +62,7 @@ RULE = did("queue.hold_rule.add")
         (LATER, [did("queue.retry")], SITE,
          Waiting("put off by root (alice)", NOW + 240, f"mtactl queue flush {ID}.1")),
         (TO, [], replace(SITE, slot_at=NOW + 9),
-         Waiting("the rate of mx.b.test lets no mail go before", NOW + 9, "mtactl site show mx.b.test")),
+         Waiting("the rate of mx.b.test lets no more go now", NOW + 9, "mtactl site show mx.b.test")),
         (TO, [], replace(SITE, running=2),
          Waiting("mx.b.test has no room: 2 at work, as many as may be at the same time", 0.0,
                  "mtactl site show mx.b.test")),

@@ -27,6 +27,7 @@ from mtad.queue.store import (
     Selector,
     Trash,
     Unredirect,
+    Why,
 )
 
 ALL = Selector(all=True)
@@ -287,19 +288,45 @@ async def test_the_listing_says_why_what_was_never_tried_waits(store: SqliteStor
     )
     await store.accept(mail(3, "c@z.test"))
     await store.accept(mail(4, "d@y.test", peer=replace(alice, user="Alice@example.test")))
-    shut = {"@x.test": "451 4.3.2 suspended", "alice@example.test": "451 4.3.2 hers"}
+    new = mail(5, "e@x.test")
+    await store.accept(replace(new, recipients=tuple(replace(one, state=State.HELD) for one in new.recipients)))
+    await store.accept(mail(6, "f@w.test", next_at=NOW + 60, hold_until=NOW + 60))
+    assert await store.waiting(None, NOW) == await store.waiting(Selector(all=True), NOW)
+    assert sorted(await store.waiting(None, NOW)) == [
+        ("w.test", ""), ("x.test", ""), ("y.test", ""),
+        ("y.test", "Alice@example.test"), ("y.test", "alice@example.test"),
+    ]  # fmt: skip
+    hers = [Why("y.test", name, "451 4.3.2 hers") for name in ("alice@example.test", "Alice@example.test")]
+    whys = [Why("x.test", "", "451 4.3.2 suspended"), *hers, Why("y.test", "", due="no room")]
 
-    async def reasons(**more: int) -> list[str]:
-        lines = (await store.mailq(NOW, shut=shut, **more)).lines
-        found = [json.loads(line)["recipients"] for line in lines.split("\n")]
-        return [one["delay_reason"] for recipients in found for one in recipients]
+    async def reasons(at: float = NOW, busy: str = "", uid: int | None = None) -> list[str]:
+        texts = [(await store.mailq(at, uid=uid, whys=whys, busy=busy)).lines]
+        if uid is None:
+            texts.append((await store.lines(Selector(all=True), at, whys=whys, busy=busy)).lines)
+        found = [
+            [one["delay_reason"] for line in text.split("\n") for one in json.loads(line)["recipients"]]
+            for text in texts
+        ]
+        assert found[0] == found[-1]
+        assert uid is not None or found[0].pop() == "its sender asked for a later delivery"
+        return found[0]
 
-    assert await reasons() == ["451 4.3.2 suspended", "", "451 4.3.2 hers", "held by rule 1 of root: a b",
-                               "451 4.3.2 hers"]  # fmt: skip
+    byhand = "held by the daemon, since it was restored from a backup or came so"
+    assert await reasons() == ["451 4.3.2 suspended", "no room", "451 4.3.2 hers", "held by rule 1 of root: a b",
+                               "451 4.3.2 hers", byhand]  # fmt: skip
+    whys = whys[1:-1]
+    assert await reasons(busy="busy") == ["busy", "busy", "451 4.3.2 hers", "held by rule 1 of root: a b",
+                                          "451 4.3.2 hers", byhand]  # fmt: skip
+    await store.change(Selector(recipient="a@x.test"), RetryAt(NOW + 60), NOW)
+    assert (await reasons())[:2] == ["not yet due", ""]
+    await store.change(
+        Selector(recipient="a@x.test"), RetryAt(NOW + 60), NOW, entry=replace(ENTRY, operation="queue.retry")
+    )
+    assert (await reasons())[:2] == ["put off by root", ""]
     await store.freeze(user, Selector(user=user.name), replace(ENTRY, operation="user.freeze"), NOW)
     await store.change(Selector(recipient="b@y.test"), Hold(), NOW, entry=ENTRY)
-    assert await reasons() == ["451 4.3.2 suspended", "held by root: why", "user frozen by root: why",
-                               "held by rule 1 of root: a b", "user frozen by root: why"]  # fmt: skip
+    assert await reasons() == ["put off by root", "held by root: why", "the user is frozen by root: why",
+                               "held by rule 1 of root: a b", "the user is frozen by root: why", byhand]  # fmt: skip
     assert await reasons(uid=1000) == ["", ""]  # what operators say is for operators
 
 

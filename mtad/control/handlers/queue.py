@@ -1,23 +1,23 @@
 """Looking at the queue; the verbs that change it are in `mtad.control.handlers.verbs`."""
 
 import asyncio
+import json
 import os
-import shlex
 from base64 import b64encode
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
 from mtad.control.admin import Admin, Args, Failed, Handler, Lines, Row
 from mtad.control.handlers import rows
-from mtad.control.handlers.waiting import Around, why
+from mtad.control.handlers.reasons import Reasons
+from mtad.control.handlers.waiting import why
 from mtad.control.operation import Access
 from mtad.mail import address as addresses
-from mtad.mail.envelope import Message, Recipient, State
-from mtad.outbound.site import Site
+from mtad.mail.envelope import State
 from mtad.queue import store as queue
 from mtad.queue.listing import RECIPIENTS_PER_ROW
-from mtad.queue.store import Bundle, Closure, Damaged, Place, Selector, SortBy
+from mtad.queue.store import Bundle, Damaged, Place, Selector, SortBy
 
 PAGE = 500
 GROUPS_MAX = 1000
@@ -27,7 +27,6 @@ START: Place | None = (0, 0)
 OCTETS_PER_ROW = 48 * 1024
 CONTENT_MAX = 64 * 1024  # octets of a mail that are shown with everything else about it
 OPEN = frozenset({State.READY, State.LEASED, State.HELD})
-WAITING = ("ready", "deferred")
 EVERY_STATE = ("active", "ready", "deferred", "held", "trashed", "done", "failed")
 
 
@@ -102,15 +101,15 @@ async def queue_list(admin: Admin, args: Args) -> AsyncGenerator[Row | Lines, No
         what = Selector(all=True)
     if sum(1 for name in ("group_by", "sort", "count") if args[name]) > 1:
         raise Failed("Usage", "--group-by, --sort and --count do not go together")
-    shown: AsyncGenerator[Row | Lines, None]
+    listed: AsyncGenerator[Row | Lines, None]
     if args["group_by"] or args["count"]:
-        shown = _groups(admin, what, args["group_by"] or "all", limit or GROUPS_MAX, now)
+        listed = _groups(admin, what, args["group_by"] or "all", limit or GROUPS_MAX, now)
     elif args["sort"]:
-        shown = _sorted(admin, what, args["sort"], args["reverse"], limit or SORTED_MAX, now)
+        listed = _sorted(admin, what, args["sort"], args["reverse"], limit or SORTED_MAX, now)
     else:
-        shown = _listed(admin, what, limit, now)
+        listed = _listed(admin, what, limit, now)
     try:
-        async for row in shown:
+        async for row in listed:
             empty = False
             yield row
     except ValueError as error:  # a prefix of more than one id, and the like
@@ -123,31 +122,27 @@ async def queue_list(admin: Admin, args: Args) -> AsyncGenerator[Row | Lines, No
 
 async def _listed(admin: Admin, what: Selector, limit: int | None, now: float) -> AsyncGenerator[Lines, None]:
     rest, left = START, limit
-    closes = admin.sites.closes_any
+    reasons = Reasons(admin, now)
     while rest is not None and left != 0:
-        found = await admin.store.lines(what, now, rest, left, waits=closes)
-        if closed := _closed(admin, found.waits, now):
-            found = await admin.store.lines(what, now, rest, left, waits=closes, closed=closed)
+        whys = reasons.of(await admin.store.waiting(what, now, rest, left)) if reasons else ()
+        found = await admin.store.lines(what, now, rest, left, whys=whys, busy=reasons.busy)
         if found.lines:
             yield Lines(found.lines)
         rest, left = found.rest, left and left - found.recipients
 
 
-def _closed(admin: Admin, waits: Sequence[tuple[str, str]], now: float) -> list[Closure]:
-    """Why some of these destinations take no mail of these users now. It is not recorded with each mail that waits."""
-    why = ((domain, user, admin.sites.why_not(domain, user, now)) for domain, user in waits)
-    return [(domain, user, rows.reason(closed.reply)) for domain, user, closed in why if closed is not None]
-
-
-def _shown(admin: Admin, together: Sequence[queue.Row], now: float) -> Row:
-    """A message. That a site is closed is not recorded with each mail that waits for it, which is not even tried."""
-    row = rows.message(together, now)
-    for shown, one in zip(row["recipients"], together, strict=True):
-        if shown["state"] in WAITING:
-            closed = admin.sites.why_not(one.recipient.domain, one.message.peer.user, now)
-            if closed is not None:
-                shown["delay_reason"] = rows.reason(closed.reply)
-    return row
+async def shown(admin: Admin, found: Sequence[queue.Row], now: float) -> list[Row]:
+    """These recipients as `queue list` has them: those of a message that follow each other together."""
+    ids = tuple(one.recipient.id for one in found)
+    reasons: dict[str, str] = {}
+    async for page in _listed(admin, Selector(ids=ids, states=EVERY_STATE), None, now):
+        for row in map(json.loads, page.text.split("\n")):
+            reasons |= {one["id"]: one["delay_reason"] for one in row["recipients"]}
+    made = [rows.message(list(together), now) for _, together in groupby(found, key=lambda row: row.message.id)]
+    for row in made:
+        for one in row["recipients"]:
+            one["delay_reason"] = reasons.get(one["id"], one["delay_reason"])
+    return made
 
 
 async def _groups(admin: Admin, what: Selector, by: str, limit: int, now: float) -> AsyncGenerator[Row, None]:
@@ -189,9 +184,8 @@ async def _sorted(
         page = ids[start : start + PAGE]
         found = await admin.store.select(Selector(ids=tuple(page), states=what.states), now, "", PAGE)
         by_id = {row.recipient.id: row for row in found}
-        ordered = [by_id[one] for one in page if one in by_id]  # one may be gone by now
-        for _, together in groupby(ordered, key=lambda row: row.message.id):
-            yield _shown(admin, list(together), now)
+        for row in await shown(admin, [by_id[one] for one in page if one in by_id], now):  # one may be gone by now
+            yield row
 
 
 async def queue_mailq(admin: Admin, args: Args) -> AsyncGenerator[Lines, None]:
@@ -200,10 +194,11 @@ async def queue_mailq(admin: Admin, args: Args) -> AsyncGenerator[Lines, None]:
     everything = caller.access >= Access.OPERATOR
     if not everything and caller.uid < 0:
         return
-    shut = admin.sites.reasons(now) if everything else {}
+    uid, reasons = None if everything else caller.uid, Reasons(admin, now) if everything else None
     rest = START
     while rest is not None:
-        found = await admin.store.mailq(now, rest, None if everything else caller.uid, shut)
+        whys = reasons.of(await admin.store.waiting(None, now, rest)) if reasons else ()
+        found = await admin.store.mailq(now, rest, uid, whys=whys, busy=reasons.busy if reasons is not None else "")
         if found.lines:
             yield Lines(found.lines)
         rest = found.rest
@@ -211,9 +206,9 @@ async def queue_mailq(admin: Admin, args: Args) -> AsyncGenerator[Lines, None]:
 
 async def queue_show(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
     now = admin.clock()
+    reasons = Reasons(admin, now)
     if args["content"] and admin.caller.access < Access.ADMIN:
         raise Failed("Denied", "queue show --content is for admins, as queue body is")
-    around = surroundings(admin, now)
     for given in args["ids"]:
         empty = True
         async for together in messages(admin, Selector(ids=(given,), states=EVERY_STATE), None, now):
@@ -221,11 +216,12 @@ async def queue_show(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
             message_id = together[0].message.id
             tries, actions = await admin.store.attempts(message_id), await admin.store.actions(message_id)
             row = rows.detail(together, tries, actions, now)
-            for shown, one in zip(row["recipients"], together, strict=True):
+            for told, one in zip(row["recipients"], together, strict=True):
                 ours = [action for action in actions if action.n == one.recipient.n]
-                found = why(one.message, one.recipient, ours, around(one.message, one.recipient), now)
-                shown["waiting"] = found.words
-                shown["waiting_until"], shown["next_step"] = int(found.until) or None, found.command
+                around = reasons.around(one.recipient.domain, one.message.peer.user)
+                found = why(one.message, one.recipient, ours, around, now)
+                told["waiting"] = found.words
+                told["waiting_until"], told["next_step"] = int(found.until) or None, found.command
             if args["content"]:
                 row["content"], row["content_left"] = await _beginning(admin, message_id)
             yield row
@@ -254,26 +250,6 @@ async def _beginning(admin: Admin, message_id: str) -> tuple[str, int]:
                 break
             octets += part[: CONTENT_MAX - len(octets)]
     return b64encode(octets).decode(), total - len(octets)
-
-
-def surroundings(admin: Admin, now: float) -> Callable[[Message, Recipient], Around]:
-    """How the site of a recipient is served now, and how busy we are."""
-    sites, workers, paths = admin.sites, admin.config.delivery.workers, admin.config.paths
-    root = os.path.dirname(paths.config)
-    start = f"mtad run --root {shlex.quote(root)}" if paths.data == f"{root}/data" else "systemctl start mtad"
-    start = start if admin.offline else ""
-    busy = sum(site.running for site in sites.all())
-
-    def around(message: Message, recipient: Recipient) -> Around:
-        domain = recipient.domain
-        site = sites.of(domain) if sites.known(domain) else sites.find(domain)
-        closed = sites.closed(site or Site(domain), domain, message.peer.user, now)
-        if site is None or site.local:
-            return Around(closed, busy=busy, workers=workers, start=start)
-        room, slot_at = sites.room(site, now), sites.slot_at(site)
-        return Around(closed, site.name, site.running, room, slot_at, busy, workers, start)
-
-    return around
 
 
 async def queue_body(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:

@@ -2,13 +2,11 @@
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
 
 from mtad.config import routing
 from mtad.config.parse import BadValue
 from mtad.control.admin import Admin, Args, Failed, Handler, Row
-from mtad.control.handlers import rows
-from mtad.control.handlers.queue import selector
+from mtad.control.handlers.queue import selector, shown
 from mtad.mail import address as addresses
 from mtad.mail.classify import STAGE_OPERATOR
 from mtad.mail.envelope import Job, State
@@ -79,9 +77,9 @@ async def queue_bounce(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
     what, now, limit = selector(args), admin.clock(), args["limit"] or 0
     preview = await _preview(admin, what, Trash(), limit, now)
     if args["dry_run"]:
-        shown = [row for row in preview.rows if row.recipient.state is not State.LEASED]
-        left = replace(preview, rows=shown, recipients=preview.recipients - preview.active)
-        for one in _previewed(left, now):
+        idle = [row for row in preview.rows if row.recipient.state is not State.LEASED]
+        left = replace(preview, rows=idle, recipients=preview.recipients - preview.active)
+        for one in await _previewed(admin, left, now):
             yield one
         return
     reply = Reply(554, "5.7.1", args["reason"] or _RETURNED, stage=STAGE_OPERATOR)
@@ -173,7 +171,7 @@ async def _change(admin: Admin, args: Args, change: Change, undo: str = "") -> A
     """Apply a change, or with dry_run show the first recipients it would touch; the count comes last."""
     what, now, limit = selector(args), admin.clock(), args["limit"] or 0
     if args["dry_run"]:
-        for row in _previewed(await _preview(admin, what, change, limit, now), now):
+        for row in await _previewed(admin, await _preview(admin, what, change, limit, now), now):
             yield row
         return
     try:
@@ -194,10 +192,9 @@ async def _preview(admin: Admin, what: queue.Selector, change: Change, limit: in
         raise Failed("Usage", str(error)) from None
 
 
-def _previewed(preview: queue.Preview, now: float) -> list[Row]:
-    shown = [rows.message(list(together), now) for _, together in groupby(preview.rows, key=lambda row: row.message.id)]
+async def _previewed(admin: Admin, preview: queue.Preview, now: float) -> list[Row]:
     count: Row = {"changed": 0, "would_change": preview.recipients}
-    return [*shown, count | ({"active": preview.active} if preview.active else {})]
+    return [*await shown(admin, preview.rows, now), count | ({"active": preview.active} if preview.active else {})]
 
 
 def counted(changed: Changed, undo: str = "") -> Row:

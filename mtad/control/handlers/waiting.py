@@ -5,10 +5,8 @@ from dataclasses import dataclass
 
 from mtad.mail.envelope import Message, Recipient, State
 from mtad.outbound.site import Closed
-from mtad.queue.audit import Action
-
-_HOLDS = {"queue.hold": "held", "queue.hold_rule.add": "held by rule", "user.freeze": "the user is frozen"}
-_PUT_OFF = frozenset({"queue.retry", "suspend.add"})
+from mtad.queue.audit import Action, Entry
+from mtad.queue.lines import HELD_BY_DAEMON, HOLDS, NOT_DUE, PUT_OFF, PUT_OFF_WITH, SENDER_ASKED
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +54,15 @@ def why(message: Message, recipient: Recipient, actions: Sequence[Action], aroun
 
 def _held(message: Message, recipient: Recipient, actions: Sequence[Action]) -> Waiting:
     release = f"mtactl queue release {recipient.id}"
-    by = next((one.entry for one in reversed(actions) if one.entry.operation in _HOLDS), None)
+    by = next((one.entry for one in reversed(actions) if one.entry.operation in HOLDS), None)
     if by is None:
-        said = f": {recipient.last}" if recipient.last is not None and recipient.last.status == "4.3.0" else ""
-        return Waiting(f"held by the daemon{said or ', since it was restored from a backup or came so'}", 0.0, release)
+        damaged = recipient.last is not None and recipient.last.status == "4.3.0"
+        return Waiting(f"held by the daemon: {recipient.last}" if damaged else HELD_BY_DAEMON, 0.0, release)
     because = f": {by.reason}" if by.reason else ""
     if by.operation == "user.freeze":
         release = f"mtactl user thaw {message.peer.user} --release"
-    of = f"{by.id} of" if by.operation == "queue.hold_rule.add" else "by"
-    return Waiting(f"{_HOLDS[by.operation]} {of} {by.who or f'uid={by.uid}'}{because}", 0.0, release)
+    of = f"{by.id} of " if by.operation == "queue.hold_rule.add" else ""
+    return Waiting(f"{HOLDS[by.operation]}{of}{_who(by)}{because}", 0.0, release)
 
 
 def _ready(message: Message, recipient: Recipient, actions: Sequence[Action], around: Around, now: float) -> Waiting:
@@ -75,21 +73,34 @@ def _ready(message: Message, recipient: Recipient, actions: Sequence[Action], ar
         return _shut(around.closed, around.site, message, recipient)
     if recipient.next_at > now:
         if message.hold_until > now:
-            return Waiting("its sender asked for a later delivery", recipient.next_at, flush)
-        if actions and actions[-1].entry.operation in _PUT_OFF:
-            return Waiting(f"put off by {actions[-1].entry.who or actions[-1].entry.uid}", recipient.next_at, flush)
-        if recipient.tries:
-            return Waiting("not yet due after its last try", recipient.next_at, flush)
-        return Waiting("not yet due", recipient.next_at, flush)
+            return Waiting(SENDER_ASKED, recipient.next_at, flush)
+        if actions and actions[-1].entry.operation in PUT_OFF_WITH:
+            return Waiting(f"{PUT_OFF}{_who(actions[-1].entry)}", recipient.next_at, flush)
+        return Waiting(f"{NOT_DUE} after its last try" if recipient.tries else NOT_DUE, recipient.next_at, flush)
+    moment = Waiting("due: it is tried in a moment", 0.0, f"mtactl trace {message.id} --follow")
+    return crowded(around, now) or busy(around) or moment
+
+
+def crowded(around: Around, now: float) -> Waiting | None:
+    """Why its site takes no more of what is due."""
     show = f"mtactl site show {around.site}" if around.site else ""
     if around.slot_at > now:
-        return Waiting(f"the rate of {around.site} lets no mail go before", around.slot_at, show)
+        return Waiting(f"the rate of {around.site} lets no more go now", around.slot_at, show)
     if around.site and around.running >= around.room:
         words = f"{around.site} has no room: {around.running} at work, as many as may be at the same time"
         return Waiting(words, 0.0, show)
-    if around.busy >= around.workers:
-        return Waiting(f"all {around.workers} workers are busy (delivery.workers)", 0.0, "mtactl top")
-    return Waiting("due: it is tried in a moment", 0.0, f"mtactl trace {message.id} --follow")
+    return None
+
+
+def busy(around: Around) -> Waiting | None:
+    """Why we take on nothing more of what is due."""
+    if around.busy < around.workers:
+        return None
+    return Waiting(f"all {around.workers} workers are busy (delivery.workers)", 0.0, "mtactl top")
+
+
+def _who(entry: Entry) -> str:
+    return entry.who or f"uid={entry.uid}"
 
 
 def _shut(closed: Closed, site: str, message: Message, recipient: Recipient) -> Waiting:
