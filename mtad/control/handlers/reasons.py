@@ -3,12 +3,15 @@
 import os
 import shlex
 from collections.abc import Sequence
+from functools import lru_cache
 
 from mtad.control.admin import Admin
 from mtad.control.handlers import rows, waiting
 from mtad.control.handlers.waiting import Around
 from mtad.outbound.site import Site
 from mtad.queue.store import Why
+
+WHYS_MAX = 4096
 
 
 class Reasons:
@@ -18,6 +21,7 @@ class Reasons:
         self._sites, self._now = admin.sites, now
         self._start = start(admin)
         self._running, self._workers = sum(site.running for site in admin.sites.every()), admin.config.delivery.workers
+        self._why = lru_cache(WHYS_MAX)(self._of)  # a long listing asks for the same ones page by page
         busy = waiting.busy(Around(busy=self._running, workers=self._workers))
         self.busy = "" if busy is None else busy.words
 
@@ -40,7 +44,7 @@ class Reasons:
 
     def of(self, pairs: Sequence[tuple[str, str]]) -> list[Why]:
         """What is to be told of the mail for these domains, by these users."""
-        return [one for domain, user in pairs if (one := self._of(domain, user)).shut or one.due]
+        return [one for domain, user in pairs if (one := self._why(domain, user)).shut or one.due]
 
     def _of(self, domain: str, user: str) -> Why:
         around = self.around(domain, user)
