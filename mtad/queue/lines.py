@@ -110,7 +110,7 @@ SELECT iif(a.operation IN ({", ".join(f"'{one}'" for one in PUT_OFF_WITH)}), '{P
 # is due is not tried. With `:uid` somebody asks for his own mail: what operators did, and why, is for operators.
 WHYS = """
 why (domain, user, shut, due) AS MATERIALIZED (
-    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(:whys)
+    SELECT CAST(value ->> 0 AS TEXT), CAST(value ->> 1 AS TEXT), value ->> 2, value ->> 3 FROM json_each(:whys)
 )
 """
 OF_WHYS = "LEFT JOIN why w ON w.domain = r.domain AND w.user = m.user"
