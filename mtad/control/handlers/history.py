@@ -140,8 +140,9 @@ async def _standing(admin: Admin, message_id: str) -> Sequence[Row]:
         return ()
     now, message = admin.clock(), found[0].message
     actions = await admin.store.actions(message_id)
-    around = partial(queue.surroundings(admin, now), message)
-    return list(standing(message, [row.recipient for row in found], actions, around, now))
+    reasons = Reasons(admin, now)
+    around = {row.recipient.n: reasons.around(row.recipient.domain, message.peer.user) for row in found}
+    return list(standing(message, [row.recipient for row in found], actions, lambda one: around[one.n], now))
 
 
 async def _followed(admin: Admin, message_id: str, told: Sequence[Row]) -> AsyncGenerator[Row, None]:
