@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import chain, islice
 from typing import Any
 
 from mtad.control import values
 from mtad.control.admin import Admin, Args, Failed, Handler, Row
 from mtad.control.handlers import queue
+from mtad.control.handlers.reasons import Reasons
 from mtad.control.handlers.rows import moment
 from mtad.control.handlers.timeline import standing, timeline
 from mtad.mail.envelope import State
@@ -142,7 +142,7 @@ async def _standing(admin: Admin, message_id: str) -> Sequence[Row]:
     actions = await admin.store.actions(message_id)
     reasons = Reasons(admin, now)
     around = {row.recipient.n: reasons.around(row.recipient.domain, message.peer.user) for row in found}
-    return list(standing(message, [row.recipient for row in found], actions, lambda one: around[one.n], now))
+    return list(standing(message, [row.recipient for row in found], actions, around, now))
 
 
 async def _followed(admin: Admin, message_id: str, told: Sequence[Row]) -> AsyncGenerator[Row, None]:

@@ -1,6 +1,6 @@
 """Rows of the store -> the timeline of a message, one row for each thing that happened. Pure."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mtad.control.admin import Row
@@ -38,16 +38,16 @@ def standing(
     message: Message,
     recipients: Sequence[Recipient],
     actions: Sequence[Action],
-    around: Callable[[Recipient], Around],
+    around: Mapping[int, Around],
     now: float,
 ) -> Iterator[Row]:
-    """How it stands with each recipient, and why, in the words of `queue show`."""
+    """How it stands with each recipient, and why, in the words of `queue show`. `around` is by their numbers."""
     by_n: dict[int, list[Action]] = {}
     for action in actions:
         by_n.setdefault(action.n, []).append(action)
     for recipient in recipients:
         if recipient.domain or recipient.state is not State.DONE:  # an alias that was expanded is no mailbox
-            yield _standing(message, recipient, by_n.get(recipient.n, ()), around(recipient), now)
+            yield _standing(message, recipient, by_n.get(recipient.n, ()), around[recipient.n], now)
 
 
 def _row(message: Message, at: float, event: str, text: str, recipient: Recipient | None = None, **details: Any) -> Row:
