@@ -5,7 +5,8 @@ A daemon's own database is looked at in a copy, so that mail goes on. Blocking: 
 
 import os
 import sqlite3
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
@@ -14,9 +15,10 @@ from mtad.config import Paths
 from mtad.mail import ident
 from mtad.mail.envelope import State
 from mtad.mail.text import clean
-from mtad.queue import database, files
+from mtad.queue import database, files, indexes
 from mtad.queue.bodies import digest_of
 from mtad.queue.damage import Damage, Texts
+from mtad.queue.files import LOST
 from mtad.queue.sqlite import ORPHAN_AGE_S
 from mtad.queue.store import StoreError
 from mtad.queue.writer import store_error
@@ -25,10 +27,10 @@ _RESTORE = "stop mtad and restore a backup: docs/recovery.md"
 _OPEN = (State.READY, State.HELD, State.TRASHED)
 
 FOUND_MAX = 20  # of one kind within the database itself
-LOST = "lost+found"
 
-Cure = Literal["", "hold", "lose", "close"]
-"""What `--repair` does: hold the message, move the file to `data/lost+found/`, close the file to others."""
+Cure = Literal["", "hold", "lose", "close", "index"]
+"""What `--repair` does: hold the message, move the file to `data/lost+found/`, close the file to others, make the
+indexes of the database anew where no daemon uses it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +56,48 @@ def queue(path: str, paths: Paths, seen: Seen, now: float = 0.0) -> Iterator[Fin
     """What is wrong with the database at `path` and the body files that belong to it. `now`: files that were written
     to within the last hour may belong to mail that came in after the copy; 0: nothing comes in."""
     try:
-        connection = database.open_copy(path)
-        connection.text_factory = Texts()
+        broken = _broken(path)
+        if not broken:
+            yield from _content(path, paths, seen, now, whole=True)
+            return
+        with tempfile.TemporaryDirectory(prefix=".check-", dir=paths.data) as scratch:
+            mended = f"{scratch}/mta.db"
+            try:
+                indexes.rebuild(path, mended)
+            except StoreError as error:
+                fix = f"make room and check again ({error})" if error.full else _RESTORE
+                yield from [Finding("error", f"the database is damaged: {problem}", fix) for problem in broken]
+                yield from _content(path, paths, seen, now, whole=False)
+            else:
+                yield _of_indexes(broken)
+                yield from _content(mended, paths, seen, now, whole=True)
     except StoreError as error:
         yield Finding("error", str(error), _RESTORE)
-        return
-    with closing(connection):
+    except OSError as error:
+        yield Finding("error", f"no copy of the database for the check: {error.strerror}", "make room, and check again")
+
+
+def _broken(path: str) -> list[str]:
+    """What SQLite finds wrong with the database itself."""
+    with closing(database.open_copy(path)) as connection:
         try:
-            broken = list(_inside(connection))
-            yield from broken
+            return indexes.complaints(connection, FOUND_MAX)[:FOUND_MAX]
+        except sqlite3.DatabaseError as error:
+            return [clean(str(error))]
+
+
+def _of_indexes(broken: Sequence[str]) -> Finding:
+    more = f" and more ({len(broken)})" if len(broken) > 1 else ""
+    what = f"the database is damaged in its indexes, and nowhere else: {broken[0]}{more}"
+    return Finding("error", what, "with mtad stopped, make them anew: mtactl check --repair", "index")
+
+
+def _content(path: str, paths: Paths, seen: Seen, now: float, *, whole: bool) -> Iterator[Finding]:
+    with closing(database.open_copy(path)) as connection:
+        connection.text_factory = Texts()
+        try:
+            strays = list(_strays(connection))
+            yield from strays
             named: set[str] = set()
             yield from _messages(connection, paths, named, seen)
             yield from _rows(connection)
@@ -70,14 +105,11 @@ def queue(path: str, paths: Paths, seen: Seen, now: float = 0.0) -> Iterator[Fin
         except (sqlite3.DatabaseError, UnicodeError) as error:
             yield Finding("error", f"{paths.database}: {store_error(error)}", _RESTORE)
             return
-    if not broken:  # else nobody knows which files are needed
+    if whole and not strays:  # else nobody knows which files are needed
         yield from _spool(paths, named, now)
 
 
-def _inside(connection: sqlite3.Connection) -> Iterator[Finding]:
-    for (problem,) in connection.execute(f"PRAGMA integrity_check({FOUND_MAX})"):
-        if problem != "ok":
-            yield Finding("error", f"the database is damaged: {problem}", _RESTORE)
+def _strays(connection: sqlite3.Connection) -> Iterator[Finding]:
     strays = connection.execute("PRAGMA foreign_key_check").fetchmany(FOUND_MAX)
     for table, row, *_ in strays:
         yield Finding("error", f"the database is damaged: row {row} of {table} belongs to no message", _RESTORE)

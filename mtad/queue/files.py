@@ -16,6 +16,9 @@ INLINE_MAX_BYTES = 128 * 1024
 
 _UNFINISHED = ".new"
 
+LOST = "lost+found"
+"""The directory in data/ for what no message needs and nobody throws away."""
+
 TRANSFER = ".transfer-"
 """How the file begins in which a transfer from another host comes together."""
 
@@ -134,6 +137,17 @@ def old_files(spool: str, before: float) -> tuple[list[str], list[str]]:
                 continue
             (complete if message_id == entry.name and not transfer else unfinished).append(entry.name)
     return complete, unfinished
+
+
+def lost(data: str, name: str) -> str:
+    """A free path in data/lost+found for what has that name."""
+    folder = f"{data}/{LOST}"
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    path, number = f"{folder}/{name}", 0
+    while os.path.lexists(path):
+        number += 1
+        path = f"{folder}/{name}.{number}"
+    return path
 
 
 def _unlink(path: str) -> None:

@@ -278,6 +278,27 @@ def test_repair(house: House) -> None:
     assert f"message {house.ids[3]} is held" in output
 
 
+def test_an_index_of_the_database(house: House) -> None:
+    """Mail waits, the check says the one command, and after that all of it goes out."""
+    connection = sqlite3.connect(house.database)
+    (page,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'recipient_due'").fetchone()
+    connection.close()
+    with open(house.database, "r+b") as file:
+        file.seek((page - 1) * 8192)
+        file.write(bytes(8192))
+    started, log, arrived = house.run(lambda host: "the database is damaged" in host.log, "check", "--repair")
+    assert started, log
+    assert (house.code, arrived) == (1, 0)
+    assert "fix: with mtad stopped, make them anew: mtactl check --repair" in house.said
+    code, output = check(house, "--repair")
+    assert code == 0, output
+    assert "made anew; the database of before is " in output
+    assert (house.root / "data" / "lost+found" / "mta.db").exists()
+    started, log, arrived = house.run(lambda host: len(house.ledger.copies) == 4)
+    assert (started, arrived) == (True, 4), log
+    assert not house.ledger.verdict().corrupt
+
+
 TEXTS = (
     "''",
     "'junk'",

@@ -12,7 +12,8 @@ from mtad.control.admin import Admin, AdminStore, Args, Failed, Handler, Row
 from mtad.dkim.keys import Keys
 from mtad.inbound.maildrop import BAD
 from mtad.queue import check as look
-from mtad.queue.check import LOST, Finding, Seen
+from mtad.queue import files, indexes
+from mtad.queue.check import Finding, Seen
 from mtad.queue.database import Lock
 from mtad.queue.sqlite import open_store
 from mtad.queue.store import Damaged, Hold, Selector, StoreError, StoreLocked
@@ -99,8 +100,13 @@ async def _told(found: list[Finding]) -> AsyncGenerator[Row, None]:
 
 
 async def _mended(admin: Admin, found: list[Finding]) -> AsyncGenerator[Row, None]:
+    for one in found:
+        if one.cure == "index":  # before anybody opens it
+            yield await _anew(admin, one)
     async with _store(admin, needed=any(one.cure == "hold" for one in found)) as store:
         for one in found:
+            if one.cure == "index":
+                continue
             done = ""
             try:
                 done = await _mend(admin, store, one)
@@ -110,6 +116,24 @@ async def _mended(admin: Admin, found: list[Finding]) -> AsyncGenerator[Row, Non
             if done:
                 admin.events.operator(str(admin.caller), "check", one.subject, done, 1)
             yield _row(one, done=done)
+
+
+async def _anew(admin: Admin, one: Finding) -> Row:
+    """Give a stopped daemon's database new indexes."""
+    if not admin.offline:
+        return _row(one)
+    paths = admin.config.paths
+    try:
+        lock = Lock(paths, create=False)
+        try:
+            kept = await asyncio.to_thread(indexes.mend, paths)
+        finally:
+            lock.release()
+    except (OSError, StoreError) as error:
+        return _row(one, fix=f"{one.fix} (not done: {getattr(error, 'strerror', None) or error})")
+    done = f"made anew; the database of before is {kept}"
+    admin.events.operator(str(admin.caller), "check", "", done, 1)
+    return _row(one, done=done)
 
 
 @asynccontextmanager
@@ -134,7 +158,7 @@ async def _mend(admin: Admin, store: AdminStore | None, one: Finding) -> str:
             return "held"
         case "lose":
             await asyncio.to_thread(_lose, admin.config.paths, one.subject)
-            return f"moved to {LOST}"
+            return f"moved to {files.LOST}"
         case "close":
             await asyncio.to_thread(_close, one.subject)
             return "closed"
@@ -143,14 +167,7 @@ async def _mend(admin: Admin, store: AdminStore | None, one: Finding) -> str:
 
 
 def _lose(paths: Paths, path: str) -> None:
-    folder = f"{paths.data}/{LOST}"
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    target = f"{folder}/{os.path.basename(path)}"
-    number = 0
-    while os.path.lexists(target):
-        number += 1
-        target = f"{folder}/{os.path.basename(path)}.{number}"
-    os.rename(path, target)
+    os.rename(path, files.lost(paths.data, os.path.basename(path)))
 
 
 def _close(path: str) -> None:
