@@ -62,6 +62,8 @@ def read(reply: Reply) -> Sign:
     if not reply.host:  # our own conclusion
         if reply.permanent:
             return Sign.ANSWERS
+        if reply.stage == "auth" and reply.status != "4.3.5":  # each mail would fail by it, and a host may count them
+            return Sign.SILENT
         return Sign.SILENT if reply.status.startswith("4.4.") and reply.status != "4.4.7" else Sign.NOTHING
     if reply.permanent or reply.status.startswith(_OF_THE_MAIL):
         return Sign.ANSWERS

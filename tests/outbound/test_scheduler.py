@@ -313,6 +313,24 @@ async def test_too_many_recipients_at_once(tmp_path, too_many):
         assert peer.connections == 1
 
 
+async def test_a_password_that_is_wrong_is_not_shown_with_each_mail(tmp_path):
+    """A smarthost may lock who fails too often."""
+    (tmp_path / "secret").write_text("s3cret\n")
+    peer = Peer(says={"AUTH": "535 5.7.8 no"}, offers=("PIPELINING", "AUTH PLAIN"))
+    async with serving(peer):
+        target = Target("smtp", "127.0.0.1", peer.port, user="u")
+        routes = (RouteRule("*", target, password_file=str(tmp_path / "secret")),)
+        async with house(tmp_path, routes=routes) as made:
+            names = [await made.put(f"b@y{n}.test") for n in range(30)]
+            async with running(made):
+                async with asyncio.timeout(10):
+                    while not any("breaker open" in line for line in made.lines):
+                        await asyncio.sleep(0.005)
+            rows = [row for name in names for row in await made.rows(name)]
+    assert {row.state for row in rows} == {State.READY}
+    assert sum(command.startswith("AUTH") for command in peer.commands) == 3
+
+
 async def test_one_recipient_at_a_time_and_some_refused(tmp_path):
     """A refusal is a step forward too: the others do not wait for the next try."""
     peer = Peer(offers=("PIPELINING", "LIMITS RCPTMAX=1"), says={"RCPT TO:<bad": "550 5.1.1 who?"})

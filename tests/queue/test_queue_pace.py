@@ -42,6 +42,8 @@ def said(code: int, status: str, text: str, stage: str = "mail") -> Reply:
         (Reply(451, "4.4.1", "Connection timed out", stage="connect"), Sign.SILENT),
         (Reply(451, "4.4.3", "DNS gave no answer for the domain"), Sign.SILENT),
         (Reply(451, "4.4.7", "Not delivered within the time that was allowed"), Sign.NOTHING),
+        (Reply(454, "4.7.8", "AUTH failed: 535 bad", stage="auth"), Sign.SILENT),
+        (Reply(451, "4.3.5", "Local error, please try again later", stage="auth"), Sign.NOTHING),  # no password file
         (LOCAL_ERROR, Sign.NOTHING),
         (Reply(550, "5.1.2", "The domain does not exist"), Sign.ANSWERS),
     ],
