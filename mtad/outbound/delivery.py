@@ -211,6 +211,8 @@ class Delivery:
                     # Somebody who may take it later outweighs somebody who never will.
                     if known is None or known.reply.permanent:
                         said[index] = Said(reply, at.relay)
+                if reply.status == "5.4.6" and not reply.host:
+                    return [], "", spoke  # it is this very machine: hosts behind it would give the mail back
                 return left + pending, at.address if answered else address, spoke
             spoke = True
             address = outcome.host.address

@@ -17,6 +17,7 @@ DOMAINS_MAX = 20  # that are planned; an alias may lead to hundreds
 STEPS_MAX = 200  # of an expansion that are told
 
 _NOBODY = Reply(550, "5.1.1", "No such mailbox")
+_BEHIND = "not better than this host itself"
 
 Verdict = Literal["now", "later", "never"]
 
@@ -262,22 +263,24 @@ def _left_out(config: Config, trace: Trace) -> list[LeftOut]:
         listed = sorted({(rank, name) for rank, name in mx.hosts if name not in ("", ".")})
         for rank, name in listed:
             if best is not None and rank >= best:
-                why = "this host itself" if name == config.hostname.lower() else "not better than this host itself"
+                why = "this host itself" if name == config.hostname.lower() else _BEHIND
                 out.append(LeftOut(f"mx {rank} {name}", why))
             elif trace.names and name not in trace.names:
                 out.append(LeftOut(f"mx {rank} {name}", f"only the first {route.NAMES_MAX} hosts are looked at"))
     hosts = trace.plan.hosts if isinstance(trace.plan, Remote) else ()
     used = {(host.name, one) for host in hosts for one in host.addresses}
+    behind = False  # of a host that is this one
     for name in trace.names:
         found = trace.found.get(name, ())
         if isinstance(found, Exception):
             out.append(LeftOut(name, f"no address: {found}"))
             continue
         out += [
-            LeftOut(f"{address} of {name}", _why_not(config, address, by_dns=by_dns))
+            LeftOut(f"{address} of {name}", _BEHIND if behind else _why_not(config, address, by_dns=by_dns))
             for address in found
             if (name, address) not in used
         ]
+        behind = behind or (by_dns and any(route.left_out(address, config) == "own" for address in found))
     return out
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import zip_longest
 
 from mtad.config import Config, RouteRule, Target
@@ -25,6 +25,7 @@ Found = Sequence[str] | Exception
 
 _ANYWHERE = ("", "0.0.0.0", "::")  # noqa: S104  (compared, not bound)
 _SMTP_PORTS = {"smtp": 25, "smtps": 465, "lmtp": 24}
+_NAT64 = bytes.fromhex("0064ff9b") + bytes(8)  # RFC 6052 2.1: what an IPv4 address becomes where there is only IPv6
 _LEVELS: dict[str, Level] = {"may": "may", "encrypt": "encrypt", "verify": "verify"}
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$&'*+-.=?^_`{|}~@")
 
@@ -197,8 +198,7 @@ def by_mx(hosts: Sequence[str], found: Mapping[str, Found], config: Config, rule
     tls = _requirement(rule) if rule else OPPORTUNISTIC
     private = own = unused = False
     temporary = ""
-    good: list[Host] = []
-    room = ADDRESSES_MAX
+    good: list[tuple[str, list[str]]] = []
     for name in hosts:
         answer = found.get(name, ())
         if isinstance(answer, Exception):
@@ -206,25 +206,37 @@ def by_mx(hosts: Sequence[str], found: Mapping[str, Found], config: Config, rule
                 temporary = str(answer) or type(answer).__name__
             continue
         why = {address: left_out(address, config) for address in answer}
-        own = own or "own" in why.values()
+        if "own" in why.values():
+            own = True
+            break  # we are that host: those behind it would give the mail back to us (RFC 5321 5.1)
         private = private or "private" in why.values()
         allowed = [address for address in answer if not why[address]]
         checked = in_order(allowed, config, source)
         unused = unused or len(checked) < len(allowed)
-        if checked[:room]:
-            good.append(Host(name, checked[0], port, tls, tuple(checked[1:room])))
-            room -= len(checked[:room])
+        if checked:
+            good.append((name, checked))
     if good:
-        return Remote(tuple(good), source=source)
-    if own:
-        return Reply(554, "5.4.6", "Mail for the domain loops back to this host")
+        return Remote(_bounded(good, port, tls), source=source)
     if temporary:
         return Reply(451, "4.4.4", "No address of the domain's mail hosts could be found", cause=temporary)
+    if own:
+        return Reply(554, "5.4.6", "Mail for the domain loops back to this host")
     if unused:  # by our own settings: never a reason to lose mail
         return Reply(451, "4.4.4", "The domain's mail hosts have no address of a kind that we use")
     if private:
         return Reply(550, "5.4.4", "The domain's mail hosts have only private addresses")
     return Reply(550, "5.4.4", "The domain's mail hosts have no address")
+
+
+def _bounded(good: Sequence[tuple[str, Sequence[str]]], port: int, tls: Requirement) -> tuple[Host, ...]:
+    """So many addresses as are tried. A host with many of them leaves one to each that comes after it."""
+    made: list[Host] = []
+    room = ADDRESSES_MAX
+    for number, (name, addresses) in enumerate(good, 1):
+        some = addresses[: max(room - (len(good) - number), 1)]
+        made.append(Host(name, some[0], port, tls, tuple(some[1:])))
+        room -= len(some)
+    return tuple(made)
 
 
 def by_rule(rule: RouteRule, found: Found, config: Config) -> Plan:
@@ -305,8 +317,10 @@ def public(address: str) -> bool:
         return False
     if isinstance(ip, IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour
-        if inner is None and ip.packed[:12] in (bytes(12), bytes.fromhex("0064ff9b") + bytes(8)):
-            return False  # IPv4-compatible, NAT64: an address within an address
+        if ip.packed[:12] == _NAT64:
+            inner = IPv4Address(ip.packed[12:])
+        elif inner is None and ip.packed[:12] == bytes(12):
+            return False  # IPv4-compatible
         ip = inner or ip
     return ip.is_global and not ip.is_multicast
 

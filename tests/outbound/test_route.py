@@ -205,7 +205,9 @@ def test_many_addresses_are_bounded():
         "c": ("1.1.1.1",),
     }
     plan = route.by_mx(("a", "b", "c"), found, CONFIG)
-    assert [len(host.addresses) for host in plan.hosts] == [7, route.ADDRESSES_MAX - 7]
+    assert [len(host.addresses) for host in plan.hosts] == [7, route.ADDRESSES_MAX - 8, 1]
+    one_each = {f"h{n}": tuple(f"8.8.{n}.{m}" for m in range(9)) for n in range(route.NAMES_MAX)}
+    assert [len(host.addresses) for host in route.by_mx(tuple(one_each), one_each, CONFIG).hosts] == [1] * 10
 
 
 def test_what_is_left_of_a_host():
@@ -226,6 +228,8 @@ def test_what_is_left_of_a_host():
         ({"a": ("10.0.0.1",)}, "550 5.4.4"),
         ({"a": ("10.0.0.1",), "b": DnsTemporary("b")}, "451 4.4.4"),
         ({"a": ("198.51.100.5",)}, "554 5.4.6"),
+        ({"a": ("198.51.100.5",), "b": ("8.8.8.8",)}, "554 5.4.6"),  # the lesser host would give it back to us
+        ({"a": DnsTemporary("a"), "b": ("198.51.100.5",)}, "451 4.4.4"),
     ],
 )
 def test_no_way(found, expected):
@@ -254,7 +258,7 @@ def test_not_public(address):
     assert not route.public(address)
 
 
-@pytest.mark.parametrize("address", ["8.8.8.8", "1.1.1.1", "2606:4700::1", "::ffff:8.8.8.8"])
+@pytest.mark.parametrize("address", ["8.8.8.8", "1.1.1.1", "2606:4700::1", "::ffff:8.8.8.8", "64:ff9b::808:808"])
 def test_public(address):
     assert route.public(address)
 

@@ -20,7 +20,7 @@ from mtad.accounts.account import StoredUser
 from mtad.accounts.aliases import load_aliases
 from mtad.accounts.directory import Directory
 from mtad.accounts.users import Users
-from mtad.config import Address, Config, Delivery, Dns, Local, Paths, RouteRule, Target
+from mtad.config import Address, Config, Delivery, Dns, Listen, Local, Paths, RouteRule, Target
 from mtad.dkim.keys import Keys
 from mtad.dns.resolver import Resolver
 from mtad.events import Events
@@ -311,6 +311,25 @@ async def test_too_many_recipients_at_once(tmp_path, too_many):
         assert [row.state for row in rows] == [State.DONE] * 5
         assert [len(mail.recipients) for mail in peer.mails] == [2, 3]
         assert peer.connections == 1
+
+
+async def test_no_lesser_host_than_ourselves(tmp_path):
+    """An MX that turns out to be this host: the one behind it would give the mail back (RFC 5321 5.1)."""
+    zone = "$ORIGIN test.\n@ 60 SOA ns h 1 1 1 1 1\n@ 60 NS ns\ny 60 MX 1 one\ny 60 MX 2 us\ny 60 MX 3 two\n"
+    zone += "one 60 A 127.0.0.9\nus 60 A 127.0.0.1\ntwo 60 A 127.0.0.2\n"
+    ourselves, other = Peer(), Peer()
+    async with dns_serving(zone) as dns, serving(ourselves):
+        server = await asyncio.start_server(other.serve, "127.0.0.2", ourselves.port)
+        settings = {"dns": dns.port, "port": ourselves.port, "allow_private_addresses": True}
+        async with house(tmp_path, **settings) as made:
+            made.config = replace(made.config, listen=Listen((Address("0.0.0.0", ourselves.port),)))
+            async with running(made):
+                name = await made.put("b@y.test")
+                made.scheduler.wake()
+                [row] = await made.settled(name)
+        server.close()
+    assert (row.state, str(row.last)) == (State.READY, "451 4.4.1 Connection refused")
+    assert other.mails == []
 
 
 async def test_a_password_that_is_wrong_is_not_shown_with_each_mail(tmp_path):
