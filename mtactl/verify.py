@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from mtad.auth.judge import Judgement
 
 
+OF_WIDTH = 60  # a longer name, which the mail chooses, does not move the other lines
+
+
 def verify() -> click.Command:
     def callback(file: str, ip: str, helo: str, mail_from: str, **given: Any) -> int:
         import asyncio
@@ -104,7 +107,9 @@ def _show(judged: "Judgement") -> None:
 
     spf, dmarc = judged.spf, judged.dmarc
     rows = [("spf", spf.verdict, judged.spf_of, spf.reason)]
-    rows += [("dkim", one.result, f"{one.selector}._domainkey.{one.domain}", one.reason) for one in judged.dkim]
+    rows += [
+        ("dkim", one.result, f"{one.selector or '-'}._domainkey.{one.domain or '-'}", one.reason) for one in judged.dkim
+    ]
     if not judged.dkim:
         rows.append(("dkim", "none", "", "the mail has no signature"))
     by = [*(f"SPF {one}" for one in dmarc.aligned_spf), *(f"DKIM {one}" for one in dmarc.aligned_dkim)]
@@ -113,6 +118,7 @@ def _show(judged: "Judgement") -> None:
     rows.append(("dmarc", dmarc.verdict, dmarc.author_domain, why))
     if judged.arc.verdict != "none":
         rows.append(("arc", judged.arc.verdict, ", ".join(judged.arc.sealers), judged.arc.reason))
-    width = max(len(of) for _, _, of, _ in rows)
-    for method, result, of, reason in rows:
-        print(f"{method:<5}  {result:<9}  {clean(of, 300):<{width}}  {clean(reason, 300)}".rstrip())
+    shown = [(method, result, clean(of, 300), clean(reason, 300)) for method, result, of, reason in rows]
+    width = min(max(len(of) for _, _, of, _ in shown), OF_WIDTH)
+    for method, result, of, reason in shown:
+        print(f"{method:<5}  {result:<9}  {of:<{width}}  {reason}".rstrip())

@@ -25,7 +25,7 @@ FIELD_MAX_BYTES = 16 * 1024
 _AAR, _AMS, _AS = b"arc-authentication-results", b"arc-message-signature", b"arc-seal"
 _INSTANCE = re.compile(r"[1-9][0-9]?")
 _FIRST = re.compile(r"\s*i\s*=\s*([0-9]+)\s*;")
-_SIGNATURE = re.compile(rb"([;:\s]b[ \t\r\n]*=)[^;]*")
+_SIGNATURE = re.compile(rb"((?:\A[^:]*:|;)[ \t\r\n]*b[ \t\r\n]*=)[^;]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +164,10 @@ def _verify_message(fields: Sequence[tuple[bytes, bytes]], body: bytes, raw: byt
     names = [name.strip().lower().encode() for name in tags["h"].split(":")]
     if b"from" not in names:
         raise _Broken("the message signature does not cover From")  # RFC 6376 3.5, which RFC 8617 4.1.2 takes over
+    if names.count(b"from") < sum(name == b"from" for name, _ in fields):
+        raise _Broken(
+            "the message signature does not cover every From"
+        )  # one was added, and may be the one that is shown
     if _AS in names:
         raise _Broken("the message signature covers a seal")
     form, _, body_form = tags.get("c", "simple").partition("/")  # RFC 6376 3.5: simple/simple
@@ -209,7 +213,7 @@ def _check(signed: bytes, tags: Mapping[str, str], lookup: Lookup, what: str) ->
     except BadKey as bad:
         raise _Broken(f"{what}: {bad}") from None
     if key.testing:  # RFC 6376 3.6.1: as if nobody had signed
-        raise _Broken(f"{what}: its key is for tests (t=y)")
+        raise _Broken(f"{what}: its key says t=y: for tests")
     assert isinstance(key.public, rsa.RSAPublicKey)  # such is the algorithm
     try:
         key.public.verify(_octets(tags["b"]), signed, padding.PKCS1v15(), hashes.SHA256())

@@ -94,6 +94,9 @@ def author_of(message: bytes) -> tuple[str, str]:
     domains = set()
     try:
         for one in headers.first_addresses(head, b"from"):
+            local = one.rpartition("@")[0]
+            if "@" in local and not (local.startswith('"') and local.endswith('"')):  # one is shown, another judged
+                raise address.AddressError("several at signs")
             domains.add(address.to_ascii(address.domain_of(one)).lower())
     except address.AddressError:
         return "", "the address in From is none"
@@ -137,4 +140,5 @@ def _value(text: str) -> str:
 
 
 def _comment(text: str) -> str:
-    return re.sub(r"[()\\]", " ", clean(text, 200))
+    """Without what ends it, or ends a result for those who look for semicolons alone."""
+    return re.sub(r"[()\\]", " ", clean(text, 200)).replace(";", ",")

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from mtad.dkim import ledger
@@ -74,7 +75,9 @@ class Shelf:
     def hold(self, domain: str, errors: list[str], warnings: list[str]) -> Held:
         """Read what there is of a domain, and make state and files agree. Touches nothing."""
         place = f"{self.folder}/{domain}"
-        names = _names(place, errors) if os.path.isdir(place) else []
+        names, damaged = _names(place)
+        if damaged:
+            errors.append(damaged)
         files: dict[str, SigningKey] = {}
         made_at: dict[str, float] = {}
         for name in names:
@@ -86,12 +89,11 @@ class Shelf:
                 continue
             self._read[path] = stamp, key
             files[selector], made_at[selector] = key, stamp[2] / 1e9
-        damaged = ""
         ring: Ring | None = None
         try:
             ring = ledger.read(self.folder, domain)
         except (ledger.LedgerError, OSError) as error:
-            damaged = f"{place}/{ledger.NAME}: {error}"
+            damaged = f"{place}/{ledger.NAME}: {getattr(error, 'strerror', None) or error}"
             errors.append(damaged)
         ring = _agreed(ring or Ring(domain), {name.removesuffix(".pem") for name in names}, place, errors)
         for spent in ring.of(Stage.RETIRED):
@@ -177,19 +179,22 @@ def described(key: SigningKey, stage: Stage) -> KeyFile:
     return KeyFile(key.domain, key.selector, key.algorithm, key.bits, key.path, name, record(key), created_at, stage)
 
 
-def _names(folder: str, errors: list[str]) -> list[str]:
-    """The key files of a domain."""
+def _names(folder: str) -> tuple[list[str], str]:
+    """The key files of a domain, and why they cannot be told: what is not seen must not be taken for gone."""
     try:
-        return sorted(name for name in os.listdir(folder) if name.endswith(".pem") and not name.startswith("."))
+        return sorted(name for name in os.listdir(folder) if name.endswith(".pem") and not name.startswith(".")), ""
+    except FileNotFoundError:
+        return [], ""
     except OSError as error:
-        errors.append(f"{folder}: cannot be read: {error.strerror}")
-        return []
+        return [], f"{folder}: cannot be read: {error.strerror}"
 
 
 def _write(path: str, octets: bytes) -> None:
     """Write, fsync, and link into place: a name that exists is never replaced. Durable on return."""
     folder = os.path.dirname(path)
     temporary = f"{folder}/.{os.path.basename(path)}.{os.getpid()}.tmp"
+    with suppress(FileNotFoundError):
+        os.unlink(temporary)  # of a crash, before which we had this number too
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         with open(handle, "wb") as file:

@@ -32,7 +32,7 @@ SIGNATURE_MAX_BYTES = 8192
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?)*")
 BARE_LF = re.compile(rb"(?<!\r)\n")
 _BLANKS = re.compile(rb"[ \t\r\n]{60}")
-_TESTING = "its key is for tests (t=y): it counts as unsigned"
+_TESTING = "its key says t=y: for tests, so it counts as unsigned"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ def _judge(signature: _Signature, key: Key, parts: Sequence[tuple[bytes, bytes]]
         _compare(signature, key.public, parts, body)
     except _Verdict as verdict:
         if key.testing and verdict.result == "fail":
-            raise _Verdict("neutral", f"{verdict.reason}; {_TESTING}") from None
+            raise _Verdict("neutral", f"{verdict.reason}, and {_TESTING}") from None
         raise
     if key.testing:
         raise _Verdict("neutral", f"the signature is right, but {_TESTING}")

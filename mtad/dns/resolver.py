@@ -15,7 +15,8 @@ from mtad.mail.envelope import Clock
 if TYPE_CHECKING:
     from dns.asyncresolver import Resolver as Asker
 
-CACHE_MAX = 10_000  # answers
+CACHE_MAX = 20_000  # records; an answer without any counts as one, a long text as several
+TEXT_BYTES = 512  # of a text count as one record
 TTL_MAX_S = 86_400.0
 TTL_MIN_S = 5.0  # a TTL of 0 still serves the burst that asked for it
 NEGATIVE_MAX_S = 900.0
@@ -84,6 +85,7 @@ class Resolver:
         self._clock = clock
         self._cache_max = cache_max
         self._cache: OrderedDict[tuple[str, str], _Answer] = OrderedDict()
+        self._cached = 0  # as cache_max counts
         self._asking: dict[tuple[str, str], asyncio.Task[_Answer]] = {}
         self._asker: Asker | None = None
 
@@ -199,10 +201,12 @@ class Resolver:
 
     async def _query(self, name: str, kind: str) -> _Answer:
         answer = await self._answer(name, kind)
+        old = self._cache.pop((name, kind), None)
+        self._cached += _size(answer) - (_size(old) if old is not None else 0)
         self._cache[name, kind] = answer
-        self._cache.move_to_end((name, kind))
-        while len(self._cache) > self._cache_max:
-            self._cache.popitem(last=False)
+        while self._cached > self._cache_max:
+            _, old = self._cache.popitem(last=False)
+            self._cached -= _size(old)
         return answer
 
     async def _system(self, host: str) -> _Answer:
@@ -285,6 +289,12 @@ class Resolver:
 def _host(name: Any) -> str:
     """A name of an answer as text: lower case, without the last dot; the root is ""."""
     return str(name.to_text(omit_final_dot=True)).lower().removesuffix(".")
+
+
+def _size(answer: _Answer) -> int:
+    """What an answer takes of the cache. Whoever runs a zone decides how much there is in it."""
+    texts = sum(len(text) for record in answer.records for text in getattr(record, "strings", ()))
+    return max(len(answer.records), 1) + texts // TEXT_BYTES
 
 
 def _loopback(server: str | None) -> bool:

@@ -170,7 +170,7 @@ def test_a_message_signature_ends_at_its_x(tags: str, reason: str) -> None:
             RECORD.replace("v=DKIM1; ", "") + "; v=DKIM1",
             "the message signature: v= is not the first tag of the key record",
         ),
-        (RECORD + "; t=y", "the message signature: its key is for tests (t=y)"),
+        (RECORD + "; t=y", "the message signature: its key says t=y: for tests"),
         (RECORD + "; t=s", ""),  # i= is a number here: there is no sub-domain in it
     ],
 )
@@ -183,3 +183,14 @@ def test_its_key_is_read_as_one_of_dkim(record: str, reason: str) -> None:
 def test_a_sealer_is_a_domain(domain: bytes) -> None:
     result = arc.verify(CHAIN.replace(b"d=example.org", b"d=" + domain) + MAIL, lambda name: [RECORD], NOW)
     assert (result.verdict, result.reason, result.sealers) == ("fail", "malformed d= or s=", ())
+
+
+def test_nobody_adds_an_author() -> None:
+    """Signed is the lowest From; a program for mail may well show the highest."""
+    result = arc.verify(b"From: b@example.net\r\n" + sealed("simple", says=""), lambda name: [RECORD], NOW)
+    assert (result.verdict, result.reason) == ("fail", "the message signature does not cover every From")
+
+
+def test_only_a_tag_called_b_is_left_out_of_what_is_signed() -> None:
+    """Not what looks like it within the value of another tag."""
+    assert arc.verify(sealed("simple", says="z=From: b=x; "), lambda name: [RECORD], NOW).verdict == "pass"

@@ -111,6 +111,17 @@ def test_bad_input(here: Run, signed: Path, words: tuple[str, ...], told: str) -
     assert (done.returncode, done.stderr) == (65, f"mtactl: {told}\n")
 
 
+def test_names_that_the_mail_chooses_do_not_move_the_other_lines(here: Run, signed: Path) -> None:
+    octets = signed.read_bytes().replace(b"d=example.test", b"d=" + b"a." * 120 + b"test").replace(b"text", b"other")
+    done = here("verify", "-", stdin=(b"DKIM-Signature: odd; x\r\n" + octets).decode())
+    lines = done.stdout.splitlines()
+    assert [line.split()[:3] for line in lines[1:3]] == [
+        ["dkim", "permerror", "-._domainkey.-"],
+        ["dkim", "permerror", "s1._domainkey." + "a." * 120 + "test"],
+    ]
+    assert max(len(line) for line in lines if line.startswith(("spf", "dmarc"))) < 160
+
+
 def test_no_mail(here: Run, signed: Path) -> None:
     assert here("verify", "/nowhere").returncode == 65
     assert here("verify", "-", stdin=" \n").returncode == 65

@@ -1,4 +1,5 @@
 import base64
+import errno
 import os
 import subprocess
 from pathlib import Path
@@ -164,3 +165,35 @@ def test_a_key_signs(tmp_path: Path) -> None:
     for key in keys.keys("example.test"):
         assert isinstance(key, SigningKey)
         assert len(key.sign(b"octets")) == (256 if key.algorithm == "rsa" else 64)
+
+
+def test_a_directory_that_cannot_be_listed_holds_no_fewer_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the process is out of descriptors for a moment: the rotation must not be taken for half made."""
+    keys = Keys(str(tmp_path))
+    keys.generate("example.test", "s1", "ed25519", NOW)
+    keys.rotate("example.test", "s2", now=NOW)
+    keys.load()
+    before = (tmp_path / "example.test" / "state.json").read_bytes()
+    listdir = os.listdir
+
+    def broken(folder: str) -> list[str]:
+        if folder.endswith("example.test"):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return listdir(folder)
+
+    monkeypatch.setattr(os, "listdir", broken)
+    with pytest.raises(DkimKeyError, match=r"example.test: cannot be read: Too many open files$"):
+        keys.change("example.test", lambda ring: (ring, []))
+    monkeypatch.undo()
+    assert (tmp_path / "example.test" / "state.json").read_bytes() == before
+    keys.change("example.test", lambda ring: (ring, []))
+    assert [(key.selector, key.replaces) for key in keys.ring("example.test").keys] == [("s1", ()), ("s2", ("s1",))]
+
+
+def test_what_a_crash_left_of_a_key_does_not_stop_the_next(tmp_path: Path) -> None:
+    """In a container the process has the same number every time."""
+    (tmp_path / "example.test").mkdir()
+    left = tmp_path / "example.test" / f".s1.pem.{os.getpid()}.tmp"
+    left.write_text("half a key")
+    Keys(str(tmp_path)).generate("example.test", "s1", "ed25519", NOW)
+    assert not left.exists()

@@ -186,10 +186,10 @@ def test_who_tests_counts_as_unsigned(flags: str) -> None:
     text = f"v=DKIM1; k=ed25519; t={flags}; p={ED_P}"
     right, wrong = judge(signed(), text), judge(signed().replace(b"hello", b"hallo"), text)
     assert (right.result, right.reason) == (
-        "neutral", "the signature is right, but its key is for tests (t=y): it counts as unsigned"
+        "neutral", "the signature is right, but its key says t=y: for tests, so it counts as unsigned"
     )  # fmt: skip
     assert (wrong.result, wrong.reason) == (
-        "neutral", "the body was changed; its key is for tests (t=y): it counts as unsigned"
+        "neutral", "the body was changed, and its key says t=y: for tests, so it counts as unsigned"
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import sys
 import dns.flags
 import dns.message
 import dns.rcode
+import dns.rrset
 import pytest
 from dns_server import serving
 
@@ -108,6 +109,13 @@ def _refused(query):
     response = dns.message.make_response(query)
     response.set_rcode(dns.rcode.REFUSED)
     return response.to_wire()
+
+
+def _thousand_texts(query):
+    response = dns.message.make_response(query)
+    texts = [f'"{number} {"x" * 20}"' for number in range(1000)]
+    response.answer.append(dns.rrset.from_text_list(query.question[0].name, 300, "IN", "TXT", texts))
+    return response.to_wire(max_size=65535)
 
 
 def _yxdomain(query):
@@ -229,11 +237,21 @@ async def test_failure_is_kept_for_moments(server, resolver, clock):
 
 
 async def test_bounded(server, clock):
-    resolver = Resolver(Dns((Address("127.0.0.1", server.port),), timeout_s=2.0), clock, cache_max=2)
+    resolver = Resolver(Dns((Address("127.0.0.1", server.port),), timeout_s=2.0), clock, cache_max=3)
     for name in ("one.test", "null.test", "text.test", "one.test"):
         with contextlib.suppress(NoData):
             await resolver.mx(name)
     assert [name for name, _ in server.asked] == ["one.test", "null.test", "text.test", "one.test"]
+
+
+async def test_what_a_zone_holds_is_bounded_too(server, clock):
+    """A zone of others may have a hundred records at each of its names, or texts of 60,000 octets."""
+    for name in ("one.test", "two.test"):
+        server.wrong[name] = _thousand_texts
+    resolver = Resolver(Dns((Address("127.0.0.1", server.port),), timeout_s=2.0), clock, cache_max=200)
+    for name in ("one.test", "two.test", "one.test", "one.test"):
+        assert len(await resolver.txt(name)) == 100
+    assert [name for name, _ in server.asked] == ["one.test", "two.test", "one.test"]
 
 
 def test_dnspython_is_loaded_at_the_first_question_only(repository):
