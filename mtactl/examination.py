@@ -20,6 +20,7 @@ from mtad.control.tables import find
 from mtad.dns.resolver import Resolver
 from mtad.doctor import gather_host, gather_net, judge_access, judge_host, judge_mail, judge_service
 from mtad.doctor.finding import QUESTIONS, Finding, error, note, question, wanted
+from mtad.inbound import dropped
 from mtad.mail.text import clean
 from mtad.queue import database
 from mtad.tls.chain import examine
@@ -230,6 +231,10 @@ def _queue(asked: Asked, config: Config) -> Iterator[Finding]:
         yield _unseen("queue.size", failure)
         return
     yield from judge_mail.queue(stats, config, time.time())
+    folder = config.paths.maildrop
+    names = dropped.names(folder)
+    left = None if names is None else (len(names), dropped.oldest(folder, names))
+    yield from judge_mail.maildrop(folder, left, time.time(), runs=bool(_status(asked)))
     # It reads all of it; on a stopped daemon's data it would make us the daemon's user for good.
     few = stats["messages"] <= INTEGRITY_MAX
     rows: Rows | None = None
@@ -289,5 +294,11 @@ def _mail(asked: Asked, config: Config, wishes: Wishes) -> Iterator[Finding]:
 def _unseen(check: str, failure: CallError) -> Finding:
     """A group that cannot be looked at: as good as not checked."""
     if failure.code == EX_NOPERM:
-        return note(check, f"not seen: {failure.text}", "Run the doctor as root to see all.")
-    return error(check, f"not seen: {failure.text}", "What cannot be looked at cannot be called good.", "mtactl status")
+        return note(check, f"not seen: {_one_line(failure)}", "Run the doctor as root to see all.")
+    return error(
+        check, f"not seen: {_one_line(failure)}", "What cannot be looked at cannot be called good.", "mtactl status"
+    )
+
+
+def _one_line(failure: CallError) -> str:
+    return failure.text.replace("\n", "; ")

@@ -218,6 +218,8 @@ def call(
         return
     except Unreachable as error:
         if operation.offline == "no" or (named and not options.root):
+            if operation.name == "status" and not named and (left := _dropped(options.root)):
+                raise CallError(f"{error.text}\n{left}", error.code) from None
             raise
         down = error
     from mtactl import local
@@ -229,6 +231,16 @@ def call(
     if first is not None:
         yield first
         yield from rows
+
+
+def _dropped(root: str) -> str:
+    """What waits for a daemon that is down, in words."""
+    from mtad.config.places import locate
+    from mtad.inbound import dropped
+
+    folder = locate(root).paths.maildrop
+    count = len(dropped.names(folder) or ())
+    return f"{count} mail{'s wait' if count > 1 else ' waits'} in {folder} until then" if count else ""
 
 
 def _asks(operation: Operation, checked: Mapping[str, Any], *, piped: bool) -> bool:

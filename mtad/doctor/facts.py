@@ -113,6 +113,7 @@ class Backups:
     count: int
     schedule: str  # the timer or cron file that makes them, "" = none was found
     problem: str = ""
+    timer: str = ""  # our unit for it, which is installed and not enabled
 
 
 @dataclass(frozen=True, slots=True)

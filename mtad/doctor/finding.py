@@ -109,6 +109,7 @@ CHECKS: Mapping[str, str] = {
     "queue.age": "none is older than the delay warning",
     "queue.deferred": "not most of it was refused once already",
     "queue.failed": "deliveries that failed, of those that ended",
+    "queue.maildrop": "nothing waits in the maildrop",
     "queue.integrity": "what `mtactl check` finds: the database, each message against its digest, the files",
     "backup.age": "the newest backup is of yesterday or today",
     "backup.verified": "and verifies",

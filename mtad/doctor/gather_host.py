@@ -25,6 +25,13 @@ SENDMAILS = ("/usr/sbin/sendmail", "/usr/bin/mailq", "/usr/bin/newaliases")
 _TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
 _LISTENS = "0A"  # TCP_LISTEN in /proc/net/tcp
 UNIT = "mtad.service"
+TIMER = "mtad-backup.timer"
+UNIT_FOLDERS = (
+    "/etc/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+)
 _PROPERTIES = (
     "LoadState ActiveState UnitFileState FragmentPath User NoNewPrivileges ProtectSystem ProtectHome PrivateTmp"
     " CapabilityBoundingSet MemoryDenyWriteExecute SystemCallFilter RestrictAddressFamilies LimitNOFILE"
@@ -343,20 +350,22 @@ def renewal(cert: str) -> Renewal:
     return Renewal("", named)
 
 
-def backups(folders: Sequence[str]) -> Backups:
-    """The newest of what scripts/backup.sh and `backup create` leave there."""
+def backups(folders: Sequence[str], units: Sequence[str] = UNIT_FOLDERS) -> Backups:
+    """The newest of what scripts/backup.sh and `backup create` leave there. `units`: where units are installed."""
     folder = next((one for one in folders if os.path.isdir(one)), folders[0])
     schedule = next(
         (
             path
             for path in [
-                *glob("/etc/systemd/system/timers.target.wants/mtad-backup.timer"), *sorted(glob("/etc/cron*/*")),
+                *(path for one in units for path in glob(f"{one}/timers.target.wants/{TIMER}")),
+                *sorted(glob("/etc/cron*/*")),
                 *glob("/var/spool/cron/crontabs/*"), "/etc/crontab",
             ]
             if "mtad-backup" in path or ("backup" in (text := read(path)) and "mta" in text)
         ),
         "",
     )  # fmt: skip
+    timer = TIMER if not schedule and any(os.path.exists(f"{one}/{TIMER}") for one in units) else ""
     found: list[Archive] = []
     try:
         with os.scandir(folder) as entries:
@@ -366,9 +375,9 @@ def backups(folders: Sequence[str]) -> Backups:
                     found.append(Archive(one.path, state.st_mtime, state.st_size))
     except OSError as error:
         gone = error.errno == errno.ENOENT
-        return Backups(folder, None, 0, schedule, "" if gone else error.strerror or "it cannot be read")
+        return Backups(folder, None, 0, schedule, "" if gone else error.strerror or "it cannot be read", timer)
     newest = max(found, key=lambda one: one.made_at, default=None)
-    return Backups(folder, newest, len(found), schedule)
+    return Backups(folder, newest, len(found), schedule, timer=timer)
 
 
 # --- files

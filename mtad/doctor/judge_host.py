@@ -135,7 +135,8 @@ def schema(found: int, known: int) -> Iterator[Finding]:
 
 def backups(facts: Backups, now: float) -> Iterator[Finding]:
     why = "What is not backed up is gone with the disk: users, keys, and mail that others gave up after our 250."
-    make = "scripts/backup.sh"
+    by_unit = facts.timer or facts.schedule.endswith(".timer")
+    make = "systemctl start mtad-backup.service" if by_unit else "scripts/backup.sh"
     if facts.problem:
         yield note("backup.age", f"{facts.folder}: {facts.problem}", "", "run the doctor as root, or say --backups DIR")
     elif facts.newest is None:
@@ -164,5 +165,9 @@ def backups(facts: Backups, now: float) -> Iterator[Finding]:
     if facts.schedule:
         yield ok("backup.schedule", f"backups are made by {facts.schedule}")
     else:
-        yield warning("backup.schedule", "nothing makes backups by itself", why,
-                      "echo '0 2 * * * root /opt/mtad/scripts/backup.sh' > /etc/cron.d/mtad-backup")  # fmt: skip
+        begin = (
+            f"systemctl enable --now {facts.timer}"
+            if facts.timer
+            else "echo '0 2 * * * root /opt/mtad/scripts/backup.sh' > /etc/cron.d/mtad-backup"
+        )
+        yield warning("backup.schedule", "nothing makes backups by itself", why, begin)

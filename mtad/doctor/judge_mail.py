@@ -12,6 +12,7 @@ from mtad.tls.chain import Examined, faults, links
 from mtad.tls.probe import Seen
 
 DAY_S = 86400.0
+MAILDROP_MAX_S = 60.0  # the daemon looks more often
 KEY_MAX_S = 180 * DAY_S  # where there is no schedule
 OVERDUE_S = 7 * DAY_S
 LATENCY_MAX_S = 1.0
@@ -248,6 +249,20 @@ def queue(stats: Row, config: Config, now: float) -> Iterator[Finding]:
                       "mtactl queue stats --by error")  # fmt: skip
     else:
         yield ok("queue.failed", f"{failed:.0%} of {ended} finished recipients failed")
+
+
+def maildrop(folder: str, found: tuple[int, float] | None, now: float, *, runs: bool) -> Iterator[Finding]:
+    """`found`: how many files, and when the oldest was written; None: they may not be seen."""
+    count, oldest_at = found or (0, 0.0)
+    if found is None:
+        yield note("queue.maildrop", f"not seen: {folder}", "Run the doctor as root to see all.")
+    elif count and (not runs or now - oldest_at > MAILDROP_MAX_S):
+        words = f"{count} mails wait" if count > 1 else "1 mail waits"
+        yield warning("queue.maildrop", f"{words} in {folder}, the oldest for {(now - oldest_at) / 60:.0f} minutes",
+                      "Programs of this host were told that it is sent.",
+                      "mtactl maildrop drain; journalctl -u mtad" if runs else "systemctl start mtad")  # fmt: skip
+    else:
+        yield ok("queue.maildrop", "nothing waits in the maildrop")
 
 
 def integrity(rows: Sequence[Row] | None) -> Iterator[Finding]:

@@ -1,6 +1,7 @@
 """The operations on a real store: what they do, what they tell, and that they leave a trace."""
 
 import json
+import os
 from base64 import b64decode
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -187,6 +188,41 @@ async def test_the_database_writes_the_same_rows(operator: Operator) -> None:
             {name: one[name] for name in ("address", "orig_address", "delay_reason")} for one in row["recipients"]
         ]
     assert shown == [{name: row[name] for name in shown[0]} for row in listed]
+
+
+async def test_what_lies_in_the_maildrop_is_listed_too(operator: Operator) -> None:
+    await operator.bench.accept("b@b.test", uid=os.getuid() + 1)
+    folder = Path(operator.admin.config.paths.maildrop)
+    folder.mkdir()
+    (folder / "100.1.a.mail").write_bytes(
+        b"MAIL FROM:<>\r\nRCPT TO:<a@x.test>\r\nRCPT TO:<b@y.test>\r\nDATA\r\n\r\nx\r\n.\r\n"
+    )
+    _, row = await operator.call("queue.list")
+    assert (row["queue_name"], row["state"], row["sender"], row["domains"]) == (
+        "maildrop", "maildrop", "", ["x.test", "y.test"],
+    )  # fmt: skip
+    assert row.keys() == {name for name, _ in BY_NAME["queue.list"].row} - {
+        "by",
+        "group",
+        "count",
+        "messages",
+        "size_bytes",
+        "oldest",
+    }
+    _, shown = await operator.call("queue.mailq")
+    assert shown == {
+        name: row[name] if name != "recipients" else
+        [{part: one[part] for part in ("address", "orig_address", "delay_reason")} for one in row[name]]
+        for name in shown
+    }  # fmt: skip
+    assert len(await operator.call("queue.list", domain="b.test")) == 1
+    assert (await operator.one("status"))["maildrop"] == 1
+    with pytest.raises(Failed, match="waits in the maildrop still"):
+        await operator.call("queue.show", ids=[row["queue_id"]])
+    operator.admin = replace(operator.admin, caller=Caller(os.getuid(), Access.ANYONE))
+    assert await operator.call("queue.mailq") == [shown]
+    operator.admin = replace(operator.admin, caller=Caller(os.getuid() + 2, Access.ANYONE))
+    assert await operator.call("queue.mailq") == []
 
 
 async def test_the_life_of_held_mail(operator: Operator) -> None:

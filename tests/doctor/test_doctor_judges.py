@@ -122,6 +122,32 @@ def test_backups(age_s: float, size: int, verified: str | None, expected: dict[s
     assert none == {"backup.age": "warning", "backup.schedule": "warning"}
 
 
+def test_backups_are_begun_with_what_is_installed(tmp_path: Path) -> None:
+    """Not with cron, where our timer needs only to be enabled."""
+    assert [one.fix for one in judge_host.backups(Backups("/b", None, 0, "", timer="mtad-backup.timer"), NOW)] == [
+        "systemctl start mtad-backup.service", "systemctl enable --now mtad-backup.timer",
+    ]  # fmt: skip
+    by_cron = [one.fix for one in judge_host.backups(Backups("/b", None, 0, ""), NOW)]
+    assert by_cron[0] == "scripts/backup.sh"
+    assert "/etc/cron.d/" in by_cron[1]
+    (tmp_path / "mtad-backup.timer").touch()
+    found = gather_host.backups(["/nonexistent"], [str(tmp_path)])
+    assert found.timer == ("" if found.schedule else "mtad-backup.timer")  # the schedule is one of this machine's
+    (tmp_path / "timers.target.wants").mkdir()
+    (tmp_path / "timers.target.wants/mtad-backup.timer").touch()
+    found = gather_host.backups(["/nonexistent"], [str(tmp_path)])
+    assert (found.schedule, found.timer) == (f"{tmp_path}/timers.target.wants/mtad-backup.timer", "")
+
+
+@pytest.mark.parametrize(
+    ("found", "runs", "grade"),
+    [(None, True, "note"), ((0, 0.0), False, "ok"), ((3, NOW - 10), True, "ok"), ((3, NOW - 90), True, "warning"),
+     ((1, NOW), False, "warning")],
+)  # fmt: skip
+def test_the_maildrop(found: tuple[int, float] | None, runs: bool, grade: Grade) -> None:
+    assert grades(judge_mail.maildrop("/m", found, NOW, runs=runs)) == {"queue.maildrop": grade}
+
+
 @pytest.mark.parametrize(
     ("entry", "grade"),
     [

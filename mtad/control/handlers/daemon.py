@@ -10,6 +10,7 @@ from mtad.config import Config, ConfigErrors
 from mtad.config.keys import KEYS, REPEATED
 from mtad.config.tree import Address, Target
 from mtad.control.admin import Admin, Args, Failed, Handler, Row
+from mtad.control.handlers import dropped
 from mtad.control.handlers.rows import counts
 from mtad.dkim import watch
 
@@ -25,6 +26,7 @@ async def status(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
         "hostname": admin.config.hostname,
         "domains": list(admin.config.domains),
         **counts(stats),
+        "maildrop": await dropped.count(admin),
         "waiting": waiting,
         "problems": [*facts.get("problems", ()), *_about_dkim(admin, stats.oldest_at)],
     }

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from mtad.control.admin import Admin, Args, Failed, Handler, Lines, Row
-from mtad.control.handlers import rows
+from mtad.control.handlers import dropped, rows
 from mtad.control.handlers.reasons import Reasons
 from mtad.control.handlers.waiting import why
 from mtad.control.operation import Access
@@ -114,6 +114,9 @@ async def queue_list(admin: Admin, args: Args) -> AsyncGenerator[Row | Lines, No
             yield row
     except ValueError as error:  # a prefix of more than one id, and the like
         raise Failed("Usage", str(error)) from None
+    if what == Selector(all=True) and not (args["group_by"] or args["sort"] or args["count"]):
+        async for row in dropped.listed(admin, None, now):
+            yield row
     if empty and args["count"]:
         yield {"count": 0, "messages": 0, "size_bytes": 0, "oldest": None}
     if empty and what != Selector(all=True):
@@ -188,7 +191,7 @@ async def _sorted(
             yield row
 
 
-async def queue_mailq(admin: Admin, args: Args) -> AsyncGenerator[Lines, None]:
+async def queue_mailq(admin: Admin, args: Args) -> AsyncGenerator[Row | Lines, None]:
     """Everything for an operator; for others what they submitted themselves."""
     now, caller = admin.clock(), admin.caller
     everything = caller.access >= Access.OPERATOR
@@ -202,6 +205,8 @@ async def queue_mailq(admin: Admin, args: Args) -> AsyncGenerator[Lines, None]:
         if found.lines:
             yield Lines(found.lines)
         rest = found.rest
+    async for row in dropped.listed(admin, uid, now):
+        yield dropped.as_mailq(row)
 
 
 async def queue_show(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
@@ -225,6 +230,8 @@ async def queue_show(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
             if args["content"]:
                 row["content"], row["content_left"] = await _beginning(admin, message_id)
             yield row
+        if empty and await dropped.has(admin, given, now):
+            raise Failed("NotFound", f"{given} waits in the maildrop still: the queue has it when mtad takes it in")
         if empty:
             raise Failed("NotFound", f"there is no message {given}")
     if args["content"] and not admin.offline:

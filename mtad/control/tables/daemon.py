@@ -32,6 +32,7 @@ OPERATIONS: tuple[Operation, ...] = (
             ("held", "int"),
             ("trashed", "int"),
             ("oldest", "int"),
+            ("maildrop", "int"),
             ("waiting", "[]string"),
             ("problems", "[]string"),
         ),

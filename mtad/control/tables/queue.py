@@ -387,8 +387,8 @@ OPERATIONS: tuple[Operation, ...] = (
         row=_MESSAGE[:7],
         access=Access.ANYONE,
         offline="read",
-        help="Prints the queue in the layout of mailq(1). Everybody sees the mail they submitted on this host;"
-        " operators see all of it.",
+        help="Prints the queue in the layout of mailq(1), and what waits in the maildrop. Everybody sees the mail they"
+        " submitted on this host; operators see all of it.",
         examples=("mtactl queue mailq", "mailq"),
         stream=True,
     ),

@@ -1,0 +1,71 @@
+"""Mail that waits as files in the maildrop, as lines of the queue's listings: it is no mail of the queue yet."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from mtad.control.admin import Admin, Row
+from mtad.inbound import dropped
+from mtad.inbound.dropped import Dropped
+
+WORD = "maildrop"  # its state, and Postfix's name of the queue
+AT_ONCE = 200
+NOT_READ = "(not readable)"
+
+
+async def listed(admin: Admin, uid: int | None, now: float) -> AsyncGenerator[Row, None]:
+    """The members of `postqueue -j`, and ours; only what this uid wrote, if it is given."""
+    folder = admin.config.paths.maildrop
+    names = await asyncio.to_thread(dropped.names, folder) or []
+    reason = f"waits in {folder} until mtad runs" if admin.offline else f"in {folder}: it is taken in in a moment"
+    for start in range(0, len(names), AT_ONCE):
+        part = names[start : start + AT_ONCE]
+        for one in await asyncio.to_thread(dropped.look, folder, part, uid, now):
+            yield _row(one, reason)
+
+
+def _row(one: Dropped, reason: str) -> Row:
+    return {
+        "queue_name": WORD,
+        "queue_id": one.id,
+        "arrival_time": int(one.at),
+        "message_size": one.size_bytes,
+        "forced_expire": False,
+        "sender": NOT_READ if one.sender is None else one.sender,
+        "recipients": [
+            {
+                "address": address, "orig_address": address, "delay_reason": reason, "id": f"{one.id}.{n}",
+                "state": WORD, "tries": 0, "next_attempt": None, "code": None, "status": "", "error": "",
+            }
+            for n, address in enumerate(one.recipients or (NOT_READ,), 1)
+        ],
+        "state": WORD,
+        "next_attempt": None,
+        "expires": 0,
+        "tries": 0,
+        "domains": sorted({address.rpartition("@")[2].lower() for address in one.recipients}),
+        "source": WORD,
+        "user": "",
+        "uid": one.uid,
+        "client_ip": "",
+        "message_id": "",
+    }  # fmt: skip
+
+
+def as_mailq(row: Row) -> Row:
+    """With the members that `queue mailq` has."""
+    shown = {name: row[name] for name in ("queue_name", "queue_id", "arrival_time", "message_size", "forced_expire")}
+    said = [{name: one[name] for name in ("address", "orig_address", "delay_reason")} for one in row["recipients"]]
+    return {**shown, "sender": row["sender"], "recipients": said}
+
+
+async def count(admin: Admin) -> int:
+    """How many files there are, as far as whoever asks may know."""
+    names = await asyncio.to_thread(dropped.names, admin.config.paths.maildrop)
+    return len(names or ())
+
+
+async def has(admin: Admin, message_id: str, now: float) -> bool:
+    async for row in listed(admin, None, now):
+        if row["queue_id"].startswith(message_id.partition(".")[0]):
+            return True
+    return False
