@@ -157,7 +157,8 @@ def _command(word: str) -> click.Command:
         outer, _, inner = name.rpartition(" ")
         if outer:
             groups[outer][inner] = (table.GROUPS[name], partial(Tree, inner, verbs, help=f"{table.GROUPS[name]}."))
-    return Tree(word, groups[word], help=f"{table.GROUPS[word]}.")
+    about = getattr(table, "ABOUT", {}).get(word, "")
+    return Tree(word, groups[word], help=f"{table.GROUPS[word]}.{about}")
 
 
 def _local(name: str, module: str = "commands") -> Callable[[], click.Command]:

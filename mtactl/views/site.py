@@ -10,15 +10,16 @@ from mtad.mail.text import clean
 
 def _site(row: Row, now: float) -> Iterator[str]:
     facts = [
-        ("site", row["site"]),
+        ("site", _name(row)),
         ("state", row["state"]),
         ("suspended", row["suspended"]),
-        ("concurrency", f"{row['concurrency']} of {row['ceiling']}, {row['running']} at work"),
+        ("at work", f"{row['running']}; {row['concurrency']} may be at the same time now, {row['ceiling']} at most"),
         ("rate", row["rate"]),
         ("breaker", row["breaker"]),
-        ("it said", row["cause"]),
+        ("probes", _probes(row)),
+        ("it said" if row["cause"][:3].isdigit() else "trouble", row["cause"]),
         ("warm-up", row["warmup"]),
-        ("retry", " ".join(row["retry"])),
+        ("each mail", f"is tried again after {' '.join(row['retry'])}, but not while the site is closed"),
         ("queued", str(row["queued"])),
         *lines("hosts", row["hosts"]),
         *lines("domains", row["domains"]),
@@ -26,8 +27,24 @@ def _site(row: Row, now: float) -> Iterator[str]:
     yield from pairs([(name, value) for name, value in facts if value])
 
 
+def _name(row: Row) -> str:
+    """The site, and if it was asked for by another name, how that leads here."""
+    asked = row["asked"].lower().removesuffix(".")
+    if asked == row["site"]:
+        return str(row["site"])
+    return (
+        f"{row['site']} ({f'one of its hosts is {asked}' if asked in row['hosts'] else f'mail for {asked} goes there'})"
+    )
+
+
+def _probes(row: Row) -> str:
+    plan = row["probe_plan"]
+    return f"one mail at a time, after {' '.join(plan)}, until the site takes one" if plan else ""
+
+
 def _reset(row: Row, now: float) -> Iterator[str]:
-    yield clean(f"{row['site']}: begins anew", 2000)
+    asked = row["asked"].lower().removesuffix(".")
+    yield clean(f"{row['site']}{f', for {asked},' if asked != row['site'] else ''} begins anew", 2000)
 
 
 def _what(row: Row) -> str:

@@ -266,7 +266,12 @@ def by_rule(rule: RouteRule, found: Found, config: Config) -> Plan:
     if not addresses:
         return Reply(451, "4.4.4", f"The route's host {to.host} has no address of a kind that we use")
     host = Host(to.host, addresses[0], port, tls, tuple(addresses[1:]))
-    return Remote((host,), to.scheme, to.user, rule.password_file, source, f"{to.host}:{port}")
+    return Remote((host,), to.scheme, to.user, rule.password_file, source, site_of_route(to))
+
+
+def site_of_route(to: Target) -> str:
+    """The name of the site that such a route leads to; "" for what is no host."""
+    return f"{to.host}:{to.port or _SMTP_PORTS[to.scheme]}" if to.host else to.path if to.scheme == "lmtp" else ""
 
 
 def site_of(domain: str, mx: MxAnswer | Exception, hosts: Sequence[str]) -> str:

@@ -348,8 +348,8 @@ class Sites:
         if site.local:
             return None
         if site.pace.open and now < site.pace.probe_at:
-            words = f"The site does not take mail now; it said last: {site.pace.cause}"
-            return Closed("broken", site.pace.probe_at, Reply(451, BROKEN, clean(words, 500)))
+            words = clean(f"{site.pace.cause} (no mail goes to the site for now)", 500)
+            return Closed("broken", site.pace.probe_at, Reply(451, BROKEN, words))
         rule = site.rule
         if rule is not None and rule.per_day and not self._left(site, rule, now):
             words = f"The {site.warmup.sent} mails that may go to this site today were sent"
@@ -393,12 +393,16 @@ class Sites:
         return [site for _, site in sorted(self._sites.items()) if not site.local and (site.hosts or site.pace.open)]
 
     def find(self, name: str) -> Site | None:
-        """By its name, that of one of its hosts, or of a domain."""
+        """By a domain whose mail goes there, else by its own name, else by that of one of its hosts."""
         name = name.lower().removesuffix(".")
         bound = self._domains.get(name)
-        site = self._sites.get(name) or (bound if isinstance(bound, Site) else None)
+        site = bound if isinstance(bound, Site) else self._sites.get(name)
         return site or next((site for site in self._sites.values() if name in site.hosts), None)
+
+    def named(self, name: str) -> Site | None:
+        return self._sites.get(name)
 
 
 def _cause(reply: Reply) -> str:
-    return clean(str(reply).replace("\n", " "), pace.CAUSE_MAX)
+    """What the site said, its code first; our own words have none, so that they do not look like a reply."""
+    return clean((str(reply) if reply.host else reply.text).replace("\n", " "), pace.CAUSE_MAX)

@@ -54,7 +54,8 @@ substr(r.last_code || iif(r.last_status = '', '', ' ' || r.last_status) || ' ' |
 """
 _STAGES = " ".join(f"WHEN '{stage}' THEN ' (in reply to {command})'" for stage, command in COMMANDS.items())
 _REASON = f"""
-CASE WHEN r.last_code = 0 THEN '' WHEN r.last_host = '' THEN {_SAID}
+CASE WHEN r.last_code = 0 THEN ''
+WHEN r.last_host = '' THEN substr(replace(r.last_text, char(10), ' '), 1, {REASON_MAX})
 ELSE 'host ' || r.last_host || ' said: ' || {_SAID} || CASE r.last_stage {_STAGES} ELSE '' END END
 """
 

@@ -173,11 +173,20 @@ def _works(pace: Pace, ceiling: int) -> Pace:
     return Pace(min(pace.window + step, max(float(ceiling), 1.0)), pace.cautious, proven=True)
 
 
+def probe_waits_s(blocked: bool) -> list[float]:
+    """The waits before one probe after the other, the last of which repeats, for a site that said so or is silent."""
+    first_s, longest_s = (BLOCKED_S, BLOCKED_MAX_S) if blocked else (SILENT_S, SILENT_MAX_S)
+    waits_s = [first_s]
+    while waits_s[-1] < longest_s:
+        waits_s.append(min(waits_s[-1] * 2, longest_s))
+    return waits_s
+
+
 def _opened(pace: Pace, now: float, rng: random.Random, cause: str, stated: float, *, blocked: bool) -> Pace:
     if pace.opened_at and now < pace.probe_at:
         return replace(pace, seen=pace.seen + 1)  # it was on its way when the breaker opened
-    first_s, longest_s = (BLOCKED_S, BLOCKED_MAX_S) if blocked else (SILENT_S, SILENT_MAX_S)
-    wait_s = min(first_s * 2.0 ** min(pace.openings, 30), longest_s)
+    waits_s = probe_waits_s(blocked)
+    wait_s = waits_s[min(pace.openings, len(waits_s) - 1)]
     # Never sooner than it asked for.
     probe_at = now + max(wait_s * rng.uniform(1 - JITTER, 1 + JITTER), stated)
     return Pace(

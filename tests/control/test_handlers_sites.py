@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from test_handlers import Operator
 
+from mtad.config import RouteRule, Target
 from mtad.config.tree import Rate, SiteRule
 from mtad.control.admin import Failed
 from mtad.mail.envelope import State
@@ -33,13 +34,50 @@ async def test_a_site_is_listed_shown_and_reset(operator: Operator) -> None:
     assert ", 421 x 1, probe at " in str(row["breaker"])
     for name in ("mx.y.test", "y.test", "Z.test."):
         [shown] = await operator.call("site.show", site=name)
+        assert (shown["site"], shown["asked"]) == ("mx.y.test", name)
         assert shown["domains"] == ["y.test", "z.test"]
         assert shown["cause"] == "421 4.7.0 rate limited"
+        assert shown["probe_plan"] == ["5m", "10m", "20m", "40m", "80m", "2h"]
     [reset] = await operator.call("site.reset", site="y.test", reason="they unblocked us")
-    assert reset == {"site": "mx.y.test", "state": "untried"}
+    assert reset == {"site": "mx.y.test", "asked": "y.test", "state": "untried"}
     assert await operator.bench.store.load_sites() == []
     with pytest.raises(Failed, match="nothing is known of a site nowhere"):
         await operator.call("site.show", site="nowhere")
+
+
+async def test_a_domain_is_shown_as_the_site_that_its_mail_goes_to(operator: Operator) -> None:
+    sites = operator.bench.sites
+    sites.of("y.test")  # until its first plan was made, it was a site by itself
+    sites.learn("y.test", "mx.y.test", ("mx.y.test",))
+    assert [row["site"] for row in await operator.call("site.show", site="y.test")] == ["mx.y.test"]
+    route = RouteRule("*.lan.test", Target("smtp", host="10.0.0.9", port=2600))
+    config = operator.admin.config
+    operator.admin = replace(operator.admin, config=replace(config, delivery=replace(config.delivery, routes=(route,))))
+    sites.of("a.lan.test")
+    sites.learn("b.lan.test", "10.0.0.9:2600", ("10.0.0.9",))
+    [shown] = await operator.call("site.show", site="a.lan.test")  # nothing went there, but it would go the same way
+    assert (shown["site"], shown["asked"]) == ("10.0.0.9:2600", "a.lan.test")
+
+
+async def test_what_a_broken_site_said_comes_first_and_only_what_was_said_has_a_code(operator: Operator) -> None:
+    sites, now = operator.bench.sites, operator.bench.clock()
+    for name, reply in (
+        ("y", Reply(451, "4.7.1", "listed at bl.y.test, your reputation", "mx.y.test", "rcpt")),
+        ("z", Reply(451, "4.4.1", "Connection refused", stage="connect")),
+    ):
+        site = sites.learn(f"{name}.test", f"mx.{name}.test", (f"mx.{name}.test",))
+        for _ in range(3):
+            sites.begin(site, now)
+            sites.end(site, [reply], now)
+        await operator.bench.accept(f"b@{name}.test", reply=replace(reply, host=""))
+    for operation in ("queue.list", "queue.mailq"):
+        listed, refused = [row["recipients"][0] for row in await operator.call(operation)]
+        assert listed["delay_reason"].startswith("451 4.7.1 listed at bl.y.test, your reputation (no mail goes")
+        assert refused["delay_reason"].startswith("Connection refused (no mail goes")
+    sites.reset(site)
+    [row] = await operator.call("queue.list", domain="z.test")
+    assert row["recipients"][0]["delay_reason"] == "Connection refused"
+    assert (row["recipients"][0]["code"], row["recipients"][0]["status"]) == (451, "4.4.1")
 
 
 @pytest.mark.parametrize(
@@ -101,7 +139,7 @@ async def test_the_queue_shows_why_mail_waits_that_was_not_even_tried(operator: 
     await operator.call("suspend.add", site="mx.y.test", reason="they move")
     [row] = await operator.call("queue.list")
     assert [one["delay_reason"] for one in row["recipients"]] == [
-        "451 4.3.2 Mail to this site is suspended: they move", "",
+        "Mail to this site is suspended: they move", "",
     ]  # fmt: skip
     [row] = await operator.call("queue.show", ids=[row["queue_id"]])
     assert [(one["waiting"], one["next_step"].split(" ")[1]) for one in row["recipients"]] == [
@@ -110,14 +148,14 @@ async def test_the_queue_shows_why_mail_waits_that_was_not_even_tried(operator: 
     ]  # fmt: skip
     [row] = await operator.call("queue.mailq")
     assert [one["delay_reason"] for one in row["recipients"]] == [
-        "451 4.3.2 Mail to this site is suspended: they move", "",
+        "Mail to this site is suspended: they move", "",
     ]  # fmt: skip
     await operator.bench.accept("d@z.test", user="eve")
     await operator.bench.accept("e@z.test", user="bob")
     await operator.call("suspend.add", user="eve")
     shown = await operator.call("queue.list")
     assert [one["delay_reason"] for row in shown[1:] for one in row["recipients"]] == [
-        "451 4.3.2 Mail of this user is suspended", "",
+        "Mail of this user is suspended", "",
     ]  # fmt: skip
     assert shown == await operator.call("queue.list", sort="age", reverse=True)
 

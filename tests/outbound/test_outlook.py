@@ -32,7 +32,7 @@ def sites():
 
 def test_a_site_of_which_nothing_is_known(sites):
     [pace] = outlook(sites, lambda: NOW)("far.test", "", PLAN)
-    assert pace.what == "0 at work of 1 at the same time, which may grow to 20"
+    assert pace.what == "one delivery at a time, and up to 20 when it goes on taking mail; none is at work now"
     assert (pace.why, pace.wait) == ("mx.far.test", False)
     assert outlook(sites, lambda: NOW)("own.test", "", Maildir("/m/%u")) == []
     assert sites.all() == []

@@ -26,11 +26,16 @@ def word(recipient: Recipient, now: float) -> str:
             return state.name.lower()
 
 
+def words(reply: Reply) -> str:
+    """What was said, in one line: without a code where nobody sent one, so that it does not look like a reply."""
+    return (str(reply) if reply.host else reply.text).replace("\n", " ")[:REASON_MAX]
+
+
 def reason(reply: Reply | None) -> str:
     """Why it is still here, in Postfix's words."""
     if reply is None:
         return ""
-    said = str(reply).replace("\n", " ")[:REASON_MAX]
+    said = words(reply)
     stage = f" (in reply to {COMMANDS[reply.stage]})" if reply.host and reply.stage in COMMANDS else ""
     return f"host {reply.host} said: {said}{stage}" if reply.host else said
 

@@ -2,10 +2,13 @@
 
 from collections.abc import AsyncGenerator, Mapping
 
+from mtad.config import RouteRule
 from mtad.control.admin import Admin, Args, Failed, Handler, Row
 from mtad.outbound import sitewords
+from mtad.outbound.route import rule_for, site_of_route
 from mtad.outbound.site import Site
 from mtad.outbound.suspensions import SuspensionError, canonical
+from mtad.queue import pace
 from mtad.queue.sitestore import Suspension
 from mtad.queue.store import RetryAt, Selector
 
@@ -25,9 +28,11 @@ async def site_show(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
     one = site.pace
     yield {
         **_state(admin, site, await _queued(admin)),
+        "asked": args["site"],
         "cause": one.cause,
         "opened": int(one.opened_at) if one.open else None,
         "probe": int(one.probe_at) if one.open else None,
+        "probe_plan": [_pause(wait_s) for wait_s in pace.probe_waits_s(one.blocked)] if one.open else [],
         "seen": one.seen,
         "retry": [_pause(pause_s) for pause_s in admin.sites.schedule_of(site)],
         "hosts": list(site.hosts),
@@ -40,7 +45,7 @@ async def site_reset(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
     admin.sites.reset(site)
     await admin.sites.save()
     admin.app.wake()
-    yield {"site": site.name, "state": sitewords.state(admin.sites, site, admin.clock())}
+    yield {"site": site.name, "asked": args["site"], "state": sitewords.state(admin.sites, site, admin.clock())}
 
 
 async def suspend_list(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
@@ -92,7 +97,12 @@ def _what(args: Args) -> tuple[str, str]:
 
 
 def _site(admin: Admin, name: str) -> Site:
-    site = admin.sites.find(name)
+    """The site of that name, or that mail for that domain goes to: as was seen, or as a route of the settings says."""
+    sites, domain = admin.sites, name.lower().removesuffix(".")
+    site = sites.find(name)
+    if (site is None or not site.hosts) and not sites.known(domain) and ":" not in domain:
+        rule = rule_for(domain, admin.config)
+        site = (sites.named(site_of_route(rule.to)) if isinstance(rule, RouteRule) else None) or site
     if site is None or site.local:
         raise Failed("NotFound", f"nothing is known of a site {name}; `mtactl site list` shows the known ones")
     return site

@@ -4,11 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mtad.control.admin import Row
-from mtad.control.handlers.rows import reason, seconds, word
+from mtad.control.handlers.rows import reason, seconds, word, words
 from mtad.control.handlers.waiting import Around, why
 from mtad.mail.envelope import Attempt, Message, Recipient, State
 from mtad.mail.errorclass import CLASSES
-from mtad.mail.reply import Reply
 from mtad.queue.audit import Action
 from mtad.queue.history import Report
 
@@ -120,13 +119,10 @@ def _held(message: Message, actions: Sequence[Action]) -> Iterator[Row]:
 
 def _try(message: Message, attempt: Attempt, recipient: Recipient) -> Row:
     reply = attempt.reply
-    relay = (
-        f"{attempt.relay}{f' over {attempt.tls}' if attempt.tls else ''} said"
-        if attempt.relay
-        else "no host was tried:"
-    )
-    said = reason(Reply(reply.code, reply.status, reply.text, "", reply.stage, reply.cause))
-    kind = f", {attempt.error}" if attempt.error else ""
+    relay = f"{attempt.relay}{f' over {attempt.tls}' if attempt.tls else ''}" if attempt.relay else "no host was tried"
+    said = words(reply)
+    relay += " said" if reply.host else ":"
+    kind = f" (class {attempt.error})" if attempt.error else ""
     cause = f", {reply.cause}" if reply.cause and reply.cause not in said else ""
     text = f"{recipient.address}: {relay} {said} after {attempt.took_s:.2f}s{kind}{cause}"
     return _row(

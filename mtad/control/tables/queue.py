@@ -204,7 +204,8 @@ OPERATIONS: tuple[Operation, ...] = (
     _queue(
         "flush",
         "Try deferred mail now",
-        "Makes the selected mail due at once.",
+        "Makes the selected mail due at once. Its sites are tried anew, also those that are broken: with one mail at"
+        " first, and more when that is taken. What is suspended, or over its limit for the day, goes on waiting.",
         "mtactl queue flush --all",
         "mtactl queue flush --domain example.com",
     ),
@@ -219,14 +220,16 @@ OPERATIONS: tuple[Operation, ...] = (
     _queue(
         "release",
         "Let held mail go on",
-        "Releases held mail: it is due at once.",
+        "Releases held mail: it is due at once. Mail to a site that is broken waits until that is tried again;"
+        " `queue flush` does not.",
         "mtactl queue release --all",
         "mtactl queue release --from '@example.org'",
     ),
     _queue(
         "retry",
         "Choose when mail is tried next",
-        "Sets the time of the next try of the selected mail: now, or with --in or --at later.",
+        "Sets the time of the next try of the selected mail: now, or with --in or --at later. A try now is also one at"
+        " a site that is broken, as with `queue flush`; a later one waits until such a site is tried again.",
         "mtactl queue retry 3kf9x2m7q0w1",
         "mtactl queue retry --domain example.com --in 2h",
         "mtactl queue retry --domain example.com --at 18:30",

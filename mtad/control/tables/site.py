@@ -7,7 +7,21 @@ GROUPS = {
     "suspend": "Mail that is not sent for now",
 }
 
-_SITE = Param("site", "text", "Its name, one of its MX hosts, or a domain.", required=True, positional=True)
+ABOUT = {
+    "site": "\n\nA site is the mail hosts that one or more domains share; mail for all of them is paced together.\n\n"
+    "The breaker is open, and the site's state broken, while it takes no mail: until the time of the next probe nothing"
+    " goes there, whenever a mail itself would be due.\n\n"
+    "A probe is the one mail that tries such a site first. If it is taken the breaker closes, else the next wait is"
+    " twice as long.\n\n"
+    "The pace is how many deliveries may be at work there at the same time: few at first, more with each mail that is"
+    " taken, half as many after trouble.\n\n"
+    "RUNNING is how many are at work; OF, how many may be at the same time now (0: closed); MAX, how many it can grow"
+    " to (delivery.max_per_domain, or delivery.site).",
+}
+
+_SITE = Param(
+    "site", "text", "Its name, one of its MX hosts, or a domain whose mail goes there.", required=True, positional=True
+)
 _STATE = (
     ("site", "string"),
     ("state", "string"),
@@ -22,9 +36,11 @@ _STATE = (
 )
 _WHOLE = (
     *_STATE,
+    ("asked", "string"),
     ("cause", "string"),
     ("opened", "int"),
     ("probe", "int"),
+    ("probe_plan", "[]string"),
     ("seen", "int"),
     ("retry", "[]string"),
     ("hosts", "[]string"),
@@ -71,7 +87,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "site.reset",
         "Forget what was learnt of a site",
         (_SITE, REASON),
-        (("site", "string"), ("state", "string")),
+        (("site", "string"), ("asked", "string"), ("state", "string")),
         Access.OPERATOR,
         Effect.CHANGE,
         "write",
