@@ -81,6 +81,8 @@ def _checked(operation: Operation, arguments: Mapping[str, Any]) -> dict[str, An
         return check(operation, arguments)
     except UsageError as error:
         param = next((param for param in operation.params if param.name == error.param), None)
+        if param is not None and param.kind == "secret":  # it is no option
+            raise CallError(f"the {param.name} {error.text}", EX_USAGE) from None
         if param is None or not param.positional:
             raise
         raise CallError(f"{METAVARS.get(param.kind, param.name.upper())}: {error.text}", EX_USAGE) from None

@@ -6,7 +6,7 @@ and files ("/path") are refused with a problem: what a mail may start or write i
 
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mtad.mail import address as addresses
@@ -18,10 +18,12 @@ INCLUDE = ":include:"
 
 
 class Aliases:
-    """What each name leads to. Names are local parts, or whole addresses for one domain alone."""
+    """What each name leads to. Names are local parts, or whole addresses for one domain alone. `broken` are those of
+    which no target can be used."""
 
-    def __init__(self, entries: Mapping[str, tuple[str, ...]]) -> None:
+    def __init__(self, entries: Mapping[str, tuple[str, ...]], broken: Iterable[str] = ()) -> None:
         self._entries = dict(entries)
+        self._broken = frozenset(broken)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -32,6 +34,13 @@ class Aliases:
             return self._entries.get(addresses.fold(name))
         except addresses.AddressError:
             return None
+
+    def broken(self, name: str) -> bool:
+        """Whether it is an alias that leads nowhere until the files are mended. Case-insensitive."""
+        try:
+            return addresses.fold(name) in self._broken
+        except addresses.AddressError:
+            return False
 
     def entries(self) -> Sequence[tuple[str, tuple[str, ...]]]:
         """All (name, targets), by name."""
@@ -68,7 +77,7 @@ def load_aliases(paths: Sequence[str]) -> tuple[Aliases, list[str]]:
             first[name] = line.where
             if targets:
                 entries[name] = targets
-    return Aliases(entries), problems
+    return Aliases(entries, first.keys() - entries.keys()), problems
 
 
 def parse_targets(text: str) -> list[str]:

@@ -19,6 +19,7 @@ ALWAYS = frozenset({"postmaster", "abuse"})  # RFC 5321 4.5.1, RFC 2142
 TO_POSTMASTER = frozenset({"root", "mailer-daemon"})
 
 _TOO_LARGE = Reply(451, "4.2.4", "Alias expansion is too large")
+_BROKEN = Reply(451, "4.3.5", "This alias is out of order")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Forward:
     """An alias: mail goes to these addresses instead. One step; they may be aliases themselves.
 
     A target equal to the alias, or written with a backslash in the file, means the mailbox of that name and is given
-    in `mailboxes`.
+    in `mailboxes`. With neither, the alias is out of order, and its mail is better late than returned.
     """
 
     targets: tuple[str, ...]
@@ -111,14 +112,15 @@ class Directory:
             return Forward((f"postmaster@{domain}",))
         if self._catch_all and not addresses.same(self._catch_all, f"{local}@{domain}"):
             return Forward((self._catch_all,))
-        return Unknown()
+        broken = any(self._aliases.broken(name) for one in (local, base) for name in (f"{one}@{domain}", one))
+        return Forward(()) if broken else Unknown()
 
     def expand(self, address: str) -> tuple[str, ...]:
         """All final addresses: mailboxes of ours and addresses elsewhere, each once, in the order of the aliases.
 
         () when the address itself is unknown; an unknown target of an alias stays in, so that its failure is reported.
-        A loop ends at the address where it closes, as its mailbox. Raises Refused (451 4.2.4) beyond DEPTH_MAX levels
-        or TARGETS_MAX addresses: mail is rather late than lost.
+        A loop ends at the address where it closes, as its mailbox. Raises Refused: 451 4.2.4 beyond DEPTH_MAX levels
+        or TARGETS_MAX addresses, 451 4.3.5 at an alias that is out of order. Mail is rather late than lost.
         """
         match self.resolve(address):  # nearly all mail ends here
             case Mailbox(name):
@@ -158,6 +160,8 @@ class Directory:
                 case Forward(targets, mailboxes):
                     expanded.add(key)
                     yield Step(current, depth, resolution, mailboxes)
+                    if not targets and not mailboxes:
+                        raise Refused(_BROKEN.because(f"{current} has no target that can be used"))
                     # The last one pushed is looked at first.
                     todo.extend((target, depth + 1, path | {key}) for target in reversed(targets))
                 case never:

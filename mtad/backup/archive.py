@@ -175,7 +175,7 @@ def members(tar: tarfile.TarFile) -> Iterator[tuple[Member, IO[bytes]]]:
     for info in tar:
         expected = not seen if info.name == ABOUT else bool(seen) and MANIFEST not in seen
         safe = info.name in (ABOUT, MANIFEST) or (_NAME.fullmatch(info.name) and ".." not in info.name.split("/"))
-        if not info.isreg() or not expected or not safe or info.name in seen:
+        if not info.isreg() or info.issparse() or not expected or not safe or info.name in seen:
             raise BackupError(f"{info.name[:80]!a} does not belong there")
         source = tar.extractfile(info)
         assert source is not None

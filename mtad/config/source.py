@@ -33,11 +33,13 @@ def read_file(place: Place, findings: Findings, *, optional: bool) -> dict[str, 
     if octets is None:
         return {} if optional and not findings.errors else None
     try:
-        return tomllib.loads(octets.decode("utf-8"))
+        return tomllib.loads(octets.decode("utf-8-sig"))  # Windows' editors begin a file with a BOM
     except UnicodeDecodeError as error:
         findings.error(path, f"is not UTF-8 (line {octets.count(10, 0, error.start) + 1})")
     except tomllib.TOMLDecodeError as error:
-        findings.error(path, f"is not TOML: {error}", 'texts need quotes, lists brackets: key = ["..."]')
+        twice = str(error).startswith("Cannot ")
+        hint = "each key and each [section] once" if twice else 'texts need quotes, lists brackets: key = ["..."]'
+        findings.error(path, f"is not TOML: {error}", hint)
     except RecursionError:
         findings.error(path, "is nested too deeply")
     except ValueError:  # of int(), with a number of more than 4300 digits

@@ -21,6 +21,7 @@ Standing = Literal["local", "user", "trusted", "stranger"]
 
 RELAY_DENIED = Reply(550, "5.7.1", "Relaying denied", stage="rcpt")
 USER_UNKNOWN = Reply(550, "5.1.1", "No such user here", stage="rcpt")
+ALIAS_BROKEN = Reply(451, "4.3.5", "This alias is out of order", stage="rcpt")
 AUTHOR_DENIED = Reply(550, "5.7.1", "An address in From is not yours", stage="final")
 SENDER_DENIED = Reply(553, "5.7.1", "Sender address is not yours", stage="mail")
 
@@ -96,6 +97,8 @@ def judge_rcpt(who: Standing, peer: Peer, sender: str, address: str, resolution:
             return RELAY_DENIED if who == "stranger" else None
         case Forward(report=True) if who == "stranger" and sender:
             return RELAY_DENIED
+        case Forward(targets=(), mailboxes=()):
+            return ALIAS_BROKEN
         case Mailbox() | Forward():
             if who == "stranger" and not _ROUTING.isdisjoint(mail_address.split(address)[0]):
                 return RELAY_DENIED

@@ -79,6 +79,7 @@ def test_a_bad_target_leaves_the_good_ones(load: Load) -> None:
     assert len(problems) == 3
     assert aliases.expand("a") == ("b", "c@d.test")
     assert aliases.expand("only") is None
+    assert [aliases.broken(name) for name in ("Only", "a", "other", "a@[")] == [True, False, False, False]
 
 
 def test_the_first_file_wins_and_a_missing_one_is_empty(tmp_path: Path) -> None:

@@ -37,11 +37,14 @@ async def make() -> AsyncIterator[Make]:
     await people.load()
 
     def build(
-        entries: dict[str, tuple[str, ...]] | None = None, catch_all: str = "", delimiter: str = "+"
+        entries: dict[str, tuple[str, ...]] | None = None,
+        catch_all: str = "",
+        delimiter: str = "+",
+        broken: Sequence[str] = (),
     ) -> Directory:
         local = Local(catch_all=catch_all, delimiter=delimiter)
         config = Config("mail.example.test", ("example.test", "other.test"), Paths("", "", ""), local=local)
-        return Directory(config, people, Aliases(entries or {}))
+        return Directory(config, people, Aliases(entries or {}, broken))
 
     yield build
     people.close()
@@ -125,6 +128,21 @@ def test_a_chain_has_an_end(make: Make) -> None:
     with pytest.raises(Refused) as caught:
         make(chain).expand("a0@example.test")
     assert (caught.value.reply.code, caught.value.reply.status) == (451, "4.2.4")
+
+
+def test_mail_to_a_broken_alias_waits(make: Make) -> None:
+    here = make({"list": ("dave@d.test", "ghost")}, broken=["ghost", "info@other.test", "alice", "postmaster"])
+    for address in ("Ghost@example.test", "ghost+tag@example.test", "info@other.test"):
+        assert here.resolve(address) == Forward(())
+        with pytest.raises(Refused) as caught:
+            here.expand(address)
+        assert (caught.value.reply.code, caught.value.reply.status) == (451, "4.3.5")
+    with pytest.raises(Refused):
+        here.expand("list@example.test")  # none of a list's mail is lost unseen
+    # Who has a mailbox, and who is always there, gets the mail.
+    assert here.resolve("alice@example.test") == Mailbox("alice@example.test")
+    assert here.resolve("postmaster@example.test") == Mailbox("postmaster@example.test")
+    assert here.resolve("info@example.test") == Unknown()
 
 
 def test_a_list_has_an_end(make: Make) -> None:

@@ -209,6 +209,19 @@ def test_what_says_it_is_large_is_not_taken_into_memory(tmp_path: Path, kind: by
         tracemalloc.stop()
 
 
+def test_holes_of_a_sparse_file_are_not_read(tmp_path: Path) -> None:
+    """A few octets that say they are 8 GiB of zeros."""
+    whole = gzip.decompress(pack(tmp_path))
+    info = tarfile.TarInfo("queue/0123456789ab")
+    info.type = tarfile.GNUTYPE_SPARSE
+    head = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    head[386:410], head[483:495] = (b"%011o\0" % 0) * 2, b"%011o\0" % ((1 << 33) - 1)
+    head[148:156] = b"%06o\0 " % (sum(head[:148]) + 8 * 32 + sum(head[156:]))
+    at = 1024  # behind backup.json
+    with pytest.raises(BackupError, match="does not belong"):
+        look(gzip.compress(whole[:at] + head + whole[at:]), tmp_path)
+
+
 def test_a_database_whose_rows_are_others(tmp_path: Path) -> None:
     """The digests of the archive are right, its tables have the names of ours, and nothing else."""
     path = tmp_path / "other.db"

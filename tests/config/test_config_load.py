@@ -184,7 +184,7 @@ def test_all_problems_come_at_once_with_key_and_hint(read: Callable[..., Config]
     [
         ('hostname = "a.test\n', r"is not TOML: .*line 1"),
         (MINIMAL + "\n\nx = \n", r"is not TOML: .*line 5"),
-        (MINIMAL + "domains = []\n", r"is not TOML: .*Cannot overwrite"),
+        (MINIMAL + "domains = []\n", r"is not TOML: Cannot overwrite .*\(each key and each \[section\] once\)"),
         ("listen = 3\n" + MINIMAL, r"^listen: is a section"),
         (MINIMAL + "[delivery]\nroute = 3\n", r"^delivery.route: is not a list of tables"),
         (MINIMAL.replace("mail.example.test", "192.0.2.1"), r"^hostname: .*IP address"),
@@ -457,6 +457,10 @@ def test_routes_by_sender_user_source_and_program(read: Callable[..., Config]) -
 def test_bad_routes_are_named(read: Callable[..., Config], lines: str, key: str) -> None:
     [problem] = problems(read, f'{MINIMAL}[[delivery.route]]\nmatch = "*"\n{lines}\n')
     assert problem.startswith(f"delivery.route[1].{key}: ")
+
+
+def test_a_byte_order_mark_is_no_mistake(read: Callable[..., Config]) -> None:
+    assert read("\ufeff" + MINIMAL) == read()
 
 
 def test_a_site_is_read_whole(read: Callable[..., Config]) -> None:

@@ -23,7 +23,7 @@ from mtad.inbound.guard import Usage
 from mtad.inbound.server import SessionInfo
 from mtad.mail.envelope import Attempt, Job, Message, NewMessage, Peer, Recipient, State
 from mtad.mail.ident import Ids
-from mtad.mail.reply import Reply
+from mtad.mail.reply import Refused, Reply
 from mtad.outbound.sites import Sites
 from mtad.outbound.suspensions import Suspensions
 from mtad.queue.sqlite import SqliteStore, open_store
@@ -73,6 +73,8 @@ class App:
         return number == 17
 
     def expand(self, address: str) -> tuple[str, ...]:
+        if address == "all@example.test":
+            raise Refused(Reply(451, "4.2.4", "Alias expansion is too large"))
         return () if address == "nobody@example.test" else (address,)
 
     def ids(self) -> Ids:

@@ -199,6 +199,7 @@ async def test_redirect(operator: Operator) -> None:
         ("queue.redirect", {"to_address": "a@b.test", "back": True}, "Usage"),
         ("queue.redirect", {"to_address": "a b"}, "Usage"),
         ("queue.redirect", {"to_address": "nobody@example.test"}, "BadData"),
+        ("queue.redirect", {"to_address": "all@example.test"}, "BadData"),
         ("queue.redirect", {"route": "discard:"}, "Usage"),
         ("queue.redirect", {"route": "ftp://x"}, "Usage"),
         ("queue.retry", {"in": "2h", "at": 1_900_000_000}, "Usage"),

@@ -97,7 +97,7 @@ class House:
 
     def __post_init__(self) -> None:
         self.events = Events(self.clock, self.log.append, debug=True)
-        self.directory = Directory(self.config, self.users, Aliases(ALIASES))
+        self.directory = Directory(self.config, self.users, Aliases(ALIASES, ["broken"]))
         self.ids = Ids(self.clock, random.Random(1))
         self.blocks = Blocks(self.store, self.clock)
         self.guard = self.make_guard(calm(self.config))

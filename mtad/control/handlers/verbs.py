@@ -10,7 +10,7 @@ from mtad.control.handlers.queue import selector, shown
 from mtad.mail import address as addresses
 from mtad.mail.classify import STAGE_OPERATOR
 from mtad.mail.envelope import Job, State
-from mtad.mail.reply import Reply
+from mtad.mail.reply import Refused, Reply
 from mtad.outbound.giveup import give_up
 from mtad.queue import store as queue
 from mtad.queue.audit import Changed
@@ -160,7 +160,10 @@ def _address(admin: Admin, given: str) -> str:
         address = addresses.parse(given, utf8=True)
     except addresses.AddressError as error:
         raise Failed("Usage", f"to-address: {given!a} is not an address: {error}") from None
-    found = admin.app.expand(address)
+    try:
+        found = admin.app.expand(address)
+    except Refused as refused:
+        raise Failed("BadData", f"{address}: {refused.reply.text}") from None
     if len(found) != 1:
         what = f"is an alias of {len(found)} addresses: take one of them" if found else "is nobody's address here"
         raise Failed("BadData", f"{address} {what}")
