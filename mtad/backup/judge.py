@@ -29,7 +29,7 @@ from mtad.mail import ident
 from mtad.queue.database import APPLICATION_ID, migrations
 
 _PROBLEMS_MAX = 20
-_BODY = "SELECT b.head, m.digest, m.size_bytes FROM body b JOIN message m ON m.id = b.id WHERE b.id = ?"
+_BODY = "SELECT CAST(b.head AS BLOB), m.digest, m.size_bytes FROM body b JOIN message m ON m.id = b.id WHERE b.id = ?"
 
 
 @dataclass(slots=True)

@@ -116,7 +116,7 @@ def _strays(connection: sqlite3.Connection) -> Iterator[Finding]:
 
 
 _BODIES = """
-SELECT m.id, m.size_bytes, m.digest, b.id IS NOT NULL, b.head, b.data,
+SELECT m.id, m.size_bytes, m.digest, b.id IS NOT NULL, CAST(b.head AS BLOB), CAST(b.data AS BLOB),
     (SELECT count(*) FROM recipient r WHERE r.message = m.id AND r.state = ?)
 FROM message m LEFT JOIN body b ON b.id = m.id
 WHERE m.finished_at IS NULL OR m.id IN (SELECT message FROM parked) ORDER BY m.id

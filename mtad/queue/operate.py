@@ -198,7 +198,8 @@ class Operate:
     def body(self, message_id: str) -> tuple[bytes, bytes | None, int, bytes] | None:
         """(head, the octets after it or None for a file, size of both, digest of both)."""
         found: tuple[bytes, bytes | None, int, bytes] | None = self._connection.execute(
-            "SELECT b.head, b.data, m.size_bytes, m.digest FROM body b JOIN message m ON m.id = b.id WHERE b.id = ?",
+            "SELECT CAST(b.head AS BLOB), CAST(b.data AS BLOB), m.size_bytes, m.digest"
+            " FROM body b JOIN message m ON m.id = b.id WHERE b.id = ?",
             (ident.to_int(message_id),),
         ).fetchone()
         return found

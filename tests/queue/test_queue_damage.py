@@ -119,6 +119,28 @@ async def test_a_body_on_a_page_that_cannot_be_read(paths: Paths) -> None:
     await store.close()
 
 
+@pytest.mark.parametrize("column", ["head", "data"])
+async def test_octets_that_have_become_a_text(paths: Paths, column: str) -> None:
+    """One bit in the head of the row; the octets are those that were accepted, as their digest says."""
+    await filled(paths, 1)
+    connection = sqlite3.connect(paths.database, isolation_level=None)
+    connection.execute("PRAGMA writable_schema = ON")
+    connection.execute("UPDATE sqlite_schema SET sql = replace(sql, ') STRICT', ')') WHERE name = 'body'")
+    connection.close()
+    damage(paths, f"UPDATE body SET {column} = CAST({column} AS TEXT)")
+    connection = sqlite3.connect(paths.database, isolation_level=None)
+    connection.execute("PRAGMA writable_schema = ON")
+    connection.execute("UPDATE sqlite_schema SET sql = sql || ' STRICT' WHERE name = 'body'")
+    connection.close()
+    found = list(check.queue(paths.database, paths, check.Seen()))
+    assert [one.what for one in found] == [f"the database is damaged: non-BLOB value in body.{column}"]
+    store = open_store(paths, lambda: NOW)
+    (job,) = await store.lease(NOW, NOW + 60, 10)
+    content = await store.content(job.message.id)
+    assert (type(content.head), content.body) == (bytes, b"hello\r\n")
+    await store.close()
+
+
 def flipped(octets: bytes, rng: random.Random, pages: int, first: int) -> bytes:
     """Pages from the first on with their heads turned to noise."""
     changed = bytearray(octets)
