@@ -7,26 +7,20 @@ the server owns.
 """
 
 import asyncio
-import contextlib
-import os
-import socket
 import ssl
-import struct
-from asyncio.sslproto import SSLProtocol
 from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any, Protocol, cast
 
 from aiosmtpd.smtp import SMTP
 
-from mtad.inbound import proxy, words
+from mtad.inbound import carrier, proxy, words
 from mtad.inbound.conversation import Conversation
 from mtad.inbound.deadline import Deadline
 from mtad.inbound.host import Host
 from mtad.inbound.limits import patience_s
-from mtad.mail.envelope import Peer, Source
+from mtad.mail.envelope import Source
 from mtad.mail.reply import LOCAL_ERROR, Reply
-from mtad.tls.binding import exporter
 
 TLS_HANDSHAKE_S = 30
 LINGER_S = 10.0  # how long a peer may take to read our last words
@@ -35,12 +29,6 @@ BLOCKED_S = 60.0  # how long a peer may leave unread what we wrote, once it is m
 SHUTTING_DOWN = Reply(421, "4.3.2", "Server is shutting down", stage="connect")
 _TIMEOUT = Reply(421, "4.4.2", "Timeout, closing").wire()
 _FAILED = Reply(421, LOCAL_ERROR.status, LOCAL_ERROR.text).wire()
-
-
-class TlsLayer(SSLProtocol):
-    """The TLS layer of asyncio with a smaller buffer: each connection has one, from its handshake to its end."""
-
-    max_size = 32 * 1024  # octets; else 256 KiB
 
 
 class Owner(Protocol):
@@ -109,7 +97,7 @@ class Session(SMTP):
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by class
         self.since_at = self.loop.time()
         self._deadline.end(self._limits.session_timeout_s)
-        peer, host = self._peer(self.transport), self.owner.host
+        peer, host = carrier.peer_of(self.transport, self.source), self.owner.host
         self.conversation = Conversation(peer, host)
         if peer.ip in host.proxies:
             self._header = b""
@@ -137,7 +125,7 @@ class Session(SMTP):
 
     def _greet_later(self, early: bytes) -> None:
         """A stranger has to wait for the greeting (RFC 5321 3.1); software that sends junk mail often does not."""
-        if early or _has_spoken(self.transport):
+        if early or (self.transport is not None and carrier.has_spoken(self.transport)):
             self._too_early()
         elif self._limits.greet_delay_s:
             self._greeting = self.loop.call_later(self._limits.greet_delay_s, self._greet)
@@ -254,14 +242,6 @@ class Session(SMTP):
 
     # Inner steps
 
-    def _peer(self, transport: asyncio.Transport) -> Peer:
-        if self.source == "local":
-            sock = transport.get_extra_info("socket")
-            _pid, uid, _gid = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-            return Peer("local", uid=uid)
-        name = transport.get_extra_info("peername") or ("", 0)
-        return Peer(self.source, ip=name[0], port=name[1])
-
     def _answer(self, replies: bytes, octets: int) -> None:
         """Say it, and see what the conversation wants next."""
         conversation, transport = self.conversation, self.transport
@@ -359,32 +339,19 @@ class Session(SMTP):
     # TLS
 
     def _begin_tls(self, early: bytes = b"") -> None:
-        """STARTTLS, or TLS from the first octet. From here on every octet is the TLS layer's: done at once and not by
-        `loop.start_tls`, which leaves a moment in which clear text, or the client's first words, come to us."""
+        """STARTTLS, or TLS from the first octet. From here on every octet is the TLS layer's."""
         assert self.transport is not None
         assert self.tls_context is not None
-        ended: asyncio.Future[None] = self.loop.create_future()
-        ended.add_done_callback(self._handshake_ended)
-        layer = TlsLayer(
-            self.loop, self, self.tls_context, ended, server_side=True, ssl_handshake_timeout=TLS_HANDSHAKE_S
-        )
         self._handshaking = True
         self._allow(TLS_HANDSHAKE_S)
-        self.transport.set_protocol(layer)
-        layer.connection_made(self.transport)
-        while early:  # came behind a PROXY header
-            into = layer.get_buffer(len(early))
-            size = min(len(into), len(early))
-            into[:size] = early[:size]
-            layer.buffer_updated(size)
-            early = early[size:]
+        ended = carrier.put_tls(self.transport, self, self.tls_context, early, TLS_HANDSHAKE_S)
+        ended.add_done_callback(self._handshake_ended)
 
     def _secured(self, transport: asyncio.Transport) -> None:
         self._handshaking = False
         self.transport = transport
-        tls = transport.get_extra_info("ssl_object")
-        ours, theirs = getattr(tls.context, "leaf", b""), tls.getpeercert(binary_form=True) or b""
-        self.conversation.secured(tls_words(tls), ours=ours, theirs=theirs, exported=exporter(tls))
+        tls = carrier.secured(transport)
+        self.conversation.secured(tls.words, ours=tls.ours, theirs=tls.theirs, exported=tls.exported)
         self._lines = self.conversation.lines
         self._allow(self._limits.command_timeout_s)
         if self.source == "submissions":
@@ -398,21 +365,3 @@ class Session(SMTP):
         self.owner.host.events.tls_failed(self.conversation.peer, f"{type(exc).__name__}: {exc}" if exc else "lost")
         self.transport.abort()
         self.connection_lost(None)
-
-
-def _has_spoken(transport: asyncio.Transport | None) -> bool:
-    """Whether octets wait in the socket; they stay there."""
-    if transport is None:
-        return False
-    with (
-        contextlib.suppress(OSError),
-        socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as twin,
-    ):
-        return bool(twin.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-    return False
-
-
-def tls_words(ssl_object: Any) -> str:
-    """ "TLSv1.3 TLS_AES_256_GCM_SHA384" """
-    cipher = ssl_object.cipher()
-    return f"{ssl_object.version()} {cipher[0] if cipher else ''}"
