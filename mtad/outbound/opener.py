@@ -40,6 +40,7 @@ _CONTEXTS: dict[Step, Mode] = {
     "dane": "encrypt",
 }
 _RESUMED = ("may", "encrypt", "verify")  # the others look at the certificates of each handshake
+_ENDED_AFTER = "The connection ended right after the TLS handshake"
 _NOT_OFFERED = Fault("starttls-not-supported", "The host offers no TLS")
 
 
@@ -214,6 +215,12 @@ class Opener:
                 transport.abort()
                 return fault
         connection.secured(transport, step)
+        if host.tls.level == "may":
+            # With TLS 1.3 a host says only now that it will not go on (it wants a certificate of ours, for example).
+            await connection.wait()
+            failure = connection.dialogue.failure
+            if failure is not None and failure.status == "4.4.2" and not failure.host:
+                return Fault("validation-failure", _ENDED_AFTER, failure.cause)
         return None
 
     async def _context(self, step: Step) -> ssl.SSLContext:

@@ -356,6 +356,22 @@ async def test_a_broken_handshake(transport, mode):
         transport.close()
 
 
+@pytest.mark.parametrize("mode", ["may", "encrypt"])
+async def test_a_host_that_ends_it_right_after_the_handshake(transport, tmp_path, mode):
+    """With TLS 1.3 a client is done before it hears that the host wants a certificate of it."""
+    context, chain = certificate(tmp_path, "peer.test")
+    context.load_verify_locations(chain)
+    context.verify_mode = ssl.CERT_REQUIRED
+    async with serving(Peer(tls=context)) as peer:
+        if mode == "may":
+            assert short(await send(transport, peer.port, tls=mode)) == ["250 2.0.0 final"]
+            assert not peer.mails[0].tls
+        else:
+            reply = await refusal(transport, peer.port, tls=mode)
+            assert (reply.code, reply.status, reply.stage) == (451, "4.4.2", "ehlo")
+        transport.close()
+
+
 @pytest.mark.parametrize("mode", ["encrypt", "verify"])
 async def test_tls_not_offered_where_it_must_be(transport, mode):
     async with serving(Peer()) as peer:
