@@ -214,6 +214,7 @@ _CODES: Mapping[int, str] = {
 _OUR_STAGES: Mapping[str, str] = {
     "starttls": "tls", "auth": "auth", STAGE_OPERATOR: "operator", STAGE_SUPPRESSED: "suppressed",
 }  # fmt: skip
+_BEFORE_RCPT: Mapping[str, str] = {"connect": "policy", "ehlo": "policy", "helo": "policy", "mail": "bad-sender"}
 _OUR_STATUS: Mapping[str, str] = {
     "1.1": "unknown-user", "1.2": "bad-domain", "1.3": "bad-address", "1.7": "bad-sender", "1.10": "bad-domain",
     "2.0": "local", "2.2": "mailbox-full", "2.4": "local", "3.0": "local", "3.1": "local", "3.4": "size",
@@ -251,13 +252,15 @@ def _classified(reply: Reply) -> str:
     words = _spread(" ".join([reply.status, *(word for word in text.split() if "@" not in word and "://" not in word)]))
     if _LISTED.search(_spread(text)):
         return "reputation"
-    return (
+    found = (
         _by_words(words, digit, _FIRST)
         or ("" if detail in _WEAK else _by_status(detail))
         or _by_words(words, digit, _THEN)
         or _by_status(detail)
         or _CODES.get(reply.code, "other")
     )
+    # Before it heard of the recipient: "user unknown" is the sender then, or nobody.
+    return _BEFORE_RCPT[reply.stage] if reply.stage in _BEFORE_RCPT and CLASSES[found].hard else found
 
 
 def hard(reply: Reply) -> bool:

@@ -240,6 +240,15 @@ def test_our_own_conclusions(reply: Reply, name: str) -> None:
     assert classify(reply) == name
 
 
+@pytest.mark.parametrize("stage", ["connect", "ehlo", "helo", "mail"])
+def test_who_has_not_heard_of_the_recipient_says_nothing_against_it(stage: str) -> None:
+    """A host that looks the sender up says "user unknown" of the sender."""
+    for status, text in (("5.1.1", "User unknown"), ("5.1.0", "<a@x.test>: no such user"), ("5.2.1", "disabled")):
+        reply = Reply(550, status, text, "mx", stage)
+        assert classify(reply) == ("bad-sender" if stage == "mail" else "policy")
+        assert not hard(reply)
+
+
 def test_what_counts_against_an_address() -> None:
     def said(code: int, status: str, text: str = "") -> bool:
         return hard(Reply(code, status, text, "mx", "rcpt"))
