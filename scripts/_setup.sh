@@ -48,6 +48,8 @@ msmtp msmtp
 openssl openssl
 fail2ban fail2ban-regex
 unbound unbound
+nginx nginx
+caddy caddy
 strace strace
 gcc gcc
 e2fsprogs mkfs.ext4

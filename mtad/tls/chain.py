@@ -26,7 +26,7 @@ FILE_MAX_BYTES = 1 << 20
 class Link:
     """One certificate of a chain; the host's own is the first. Times are unix seconds."""
 
-    subject: str
+    subject: str  # of a certificate without one, as authorities for all make them now, its names
     issuer: str
     names: tuple[str, ...]
     starts_at: float
@@ -77,10 +77,11 @@ def _link(one: "x509.Certificate") -> Link:
     except UnsupportedAlgorithm:
         digest = None
     subject, issuer = (clean(name.rfc4514_string(), TEXT_MAX) for name in (one.subject, one.issuer))
+    shown = tuple(clean(name, TEXT_MAX) for name in names)
     return Link(
-        subject,
+        subject or ", ".join(shown[:3]),
         issuer,
-        tuple(clean(name, TEXT_MAX) for name in names),
+        shown,
         start.timestamp(),
         ends_at(one),
         _key(one),

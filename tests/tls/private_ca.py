@@ -65,10 +65,10 @@ def make(
     end: dt.timedelta = DAY,
     signs: bool = True,
 ) -> Holder:
-    """`names`: DNS names, `name` if not given. `start` and `end` count from now."""
+    """`names`: DNS names, `name` if not given; a `name` of "" is no subject. `start` and `end` count from now."""
     key = ec.generate_private_key(ec.SECP256R1())
     now = dt.datetime.now(dt.UTC)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)] if name else [])
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)

@@ -32,6 +32,12 @@ def examined(folder: Path, one: Holder, *more: Holder) -> chain.Examined:
     return chain.examine(str(cert), str(key), NAME, time.time())
 
 
+def test_a_certificate_without_a_subject_is_shown_by_its_names(root: Holder) -> None:
+    """As authorities for all make them now: the names are in subjectAltName alone."""
+    one = make("", root, names=(NAME, "mail.other.test"))
+    assert [link.subject for link in chain.links([one.der])] == [f"{NAME}, mail.other.test"]
+
+
 def test_a_whole_chain(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Holder, middle: Holder, leaf: Holder
 ) -> None:
