@@ -14,6 +14,8 @@ from mtad.mail import address, headers
 from mtad.mail.text import clean
 
 LOOKUP_S = 15.0  # for the key of one signature
+KEYS_S = 60.0  # for all keys of a mail: its author chooses how many there are, and how slow
+DMARC_S = 30.0
 FROM_MAX_BYTES = 32 * 1024  # of what is longer, the end is not read, and names other authors perhaps
 _PLAIN = re.compile(r"[A-Za-z0-9._@+/-]+")
 _VALUE_MAX = 320
@@ -41,12 +43,14 @@ class Judgement:
         return self.dmarc.verdict == "pass"
 
 
-async def judge(dns: Dns, message: bytes, ip: str, helo: str, mail_from: str, now: float, receiver: str) -> Judgement:
+async def judge(
+    dns: Dns, message: bytes, ip: str, helo: str, mail_from: str, now: float, receiver: str, keys_s: float = KEYS_S
+) -> Judgement:
     """The verdicts on a message with CRLF line ends. `ip` "" = nobody knows where it came from: SPF says nothing.
 
-    Never raises for what the message or DNS holds.
+    Never raises for what the message or DNS holds, and takes no longer than two minutes.
     """
-    lookup = _lookup(dns)
+    lookup = _Lookup(dns, asyncio.get_running_loop(), keys_s)
     signatures = await asyncio.to_thread(verify, message, lookup, now)
     chain = await asyncio.to_thread(arc.verify, message, lookup, now)
     if ip:
@@ -59,7 +63,11 @@ async def judge(dns: Dns, message: bytes, ip: str, helo: str, mail_from: str, no
         verdict = dmarc.Result("permerror", author, reason=problem)
     else:
         passed = [one.domain for one in signatures if one.result == "pass"]
-        verdict = await dmarc.evaluate(dns, author, [domain] if result.verdict == "pass" else [], passed)
+        try:
+            async with asyncio.timeout(DMARC_S):
+                verdict = await dmarc.evaluate(dns, author, [domain] if result.verdict == "pass" else [], passed)
+        except TimeoutError:
+            verdict = dmarc.Result("temperror", author, reason=f"not decided within {DMARC_S:g} s")
     return Judgement(result, mail_from or helo, tuple(signatures), verdict, chain)
 
 
@@ -105,26 +113,26 @@ def author_of(message: bytes) -> tuple[str, str]:
     return domains.pop(), ""
 
 
-def _lookup(dns: Dns) -> "_Lookup":
-    return _Lookup(dns, asyncio.get_running_loop())
-
-
 class _Lookup:
     """The questions of DKIM's verifier, which waits in a thread."""
 
-    def __init__(self, dns: Dns, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, dns: Dns, loop: asyncio.AbstractEventLoop, keys_s: float) -> None:
         self._dns = dns
         self._loop = loop
+        self._until = loop.time() + keys_s
 
     def __call__(self, name: str) -> Sequence[str]:
+        left_s = min(LOOKUP_S, self._until - self._loop.time())
+        if left_s <= 0:
+            raise KeyUnavailable("the keys of this mail take too long")
         asked = asyncio.run_coroutine_threadsafe(self._ask(name), self._loop)
         try:
-            return asked.result(LOOKUP_S)
+            return asked.result(left_s)
         except DnsTemporary as error:
             raise KeyUnavailable(str(error)) from None
         except TimeoutError:
             asked.cancel()
-            raise KeyUnavailable(f"{name}: no answer within {LOOKUP_S:g} s") from None
+            raise KeyUnavailable("no answer in time") from None
 
     async def _ask(self, name: str) -> Sequence[str]:
         try:

@@ -243,7 +243,7 @@ class Resolver:
             return _Answer(
                 tuple(got.rrset)[:RECORDS_MAX],
                 secure,
-                self._clock() + min(max(float(got.rrset.ttl), TTL_MIN_S), TTL_MAX_S),
+                self._clock() + min(max(float(got.chaining_result.minimum_ttl), TTL_MIN_S), TTL_MAX_S),
                 name=_host(got.canonical_name),
             )
         except dns.resolver.NXDOMAIN as error:

@@ -1,10 +1,14 @@
 """What is said of a mail, without DNS: the field, and who its author is."""
 
+import asyncio
+from collections.abc import Sequence
+
 import pytest
 
 from mtad.auth import arc, dmarc, spf
-from mtad.auth.judge import Judgement, author_of, field
+from mtad.auth.judge import Judgement, author_of, field, judge
 from mtad.dkim.verify import Result
+from mtad.dns.resolver import NoData
 
 
 def judgement(reason: str, domain: str = "example.test", sender: str = "a@example.test") -> Judgement:
@@ -64,3 +68,37 @@ def test_the_author(mail: bytes, domain: str) -> None:
     found, problem = author_of(mail)
     assert found == domain, problem
     assert bool(problem) == (not domain)
+
+
+class Silent:
+    """Name servers that say nothing of keys, and that nothing else is there."""
+
+    async def txt(self, name: str) -> Sequence[bytes]:
+        if "._domainkey." in name:
+            await asyncio.Event().wait()
+        raise NoData(name)
+
+    async def mx_names(self, name: str) -> Sequence[str]:
+        raise NoData(name)
+
+    async def addresses_of(self, name: str, version: int) -> Sequence[str]:
+        raise NoData(name)
+
+    async def names_of(self, ip: str) -> Sequence[str]:
+        raise NoData(ip)
+
+    async def exists(self, name: str) -> bool:
+        return False
+
+
+async def test_the_keys_of_a_mail_have_one_deadline() -> None:
+    """Not each its own: the mail chooses how many there are."""
+    bh = "frcCV1k9oG9oKj3dpUqdJg1PxRT2RSN/XKdLCPjaYaY="
+    signatures = [f"DKIM-Signature: v=1; a=rsa-sha256; d=s{n}.test; s=s; h=from; bh={bh}; b=AAAA\r\n" for n in range(8)]
+    mail = "".join(signatures) + "From: a@example.test\r\n\r\n"
+    found = await judge(Silent(), mail.encode(), "", "", "", 0.0, "mx.example.test", keys_s=0.2)
+    assert [one.result for one in found.dkim] == ["temperror"] * 8
+    assert {one.reason for one in found.dkim} == {
+        "the key cannot be looked up: no answer in time",
+        "the key cannot be looked up: the keys of this mail take too long",
+    }

@@ -30,6 +30,7 @@ six AAAA 2001:db8::6
 alias CNAME mx1
 text TXT "v=spf1 " "-all"
 brief 0 A 192.0.2.9
+moves 30 CNAME mx1
 """
 
 
@@ -234,6 +235,17 @@ async def test_failure_is_kept_for_moments(server, resolver, clock):
     with pytest.raises(DnsTemporary):
         await resolver.mx("one.test")
     assert len(server.asked) > asked
+
+
+async def test_an_alias_is_remembered_no_longer_than_it_says(server, clock, resolver):
+    """It may point elsewhere before what it pointed to is to be forgotten (RFC 2181 5.2: each set has its own TTL)."""
+    await resolver.addresses("moves.test")
+    clock.now += 29
+    await resolver.addresses("moves.test")
+    assert len(server.asked) == 2
+    clock.now += 2
+    await resolver.addresses("moves.test")
+    assert len(server.asked) == 4
 
 
 async def test_bounded(server, clock):

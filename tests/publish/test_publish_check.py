@@ -308,6 +308,15 @@ async def test_a_parked_domain(world: World) -> None:
     assert not [one for one in found if one.id.startswith("parked")]
 
 
+async def test_keys_for_tests_align_with_nobody(world: World) -> None:
+    """RFC 6376 3.6.1: with t=y a receiver takes the mail for unsigned."""
+    await world.correct()
+    world.change(r'^example\.test\. .*"v=spf1', 'example.test. 60 IN TXT "v=spf1 -all"')
+    assert "dmarc.alignment" not in ids(await world.check())
+    world.lines = [line.replace('"v=DKIM1; ', '"v=DKIM1; " "t=y; ') for line in world.lines]
+    assert {"dkim.testing", "dmarc.alignment"} <= ids(await world.check())
+
+
 async def test_an_international_domain(world: World) -> None:
     found = await world.check(domain="xn--bcher-kva.test", offline=True)
     assert {"mx.missing", "spf.missing", "dmarc.missing", "dkim.none", "domain.unknown"} <= ids(found)
