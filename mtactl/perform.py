@@ -31,13 +31,13 @@ def run(operation: Operation, options: Options, given: dict[str, Any]) -> int:
     if not sure and _asks(operation, checked, piped="-" in given.get("ids", ())):
         from mtactl.ask import sure as ask
 
-        if not ask(operation, lambda: call(operation, options, {**arguments, "dry_run": True})):
+        if not ask(operation, lambda: _awaited(operation, call(operation, options, {**arguments, "dry_run": True}))):
             return EX_NOTHING
     from mtactl import render
 
     counted = _Counts()
     rows_of = _in_parts if "lines" in arguments else call
-    rows = counted.watch(_but_progress(rows_of(operation, options, arguments)))
+    rows = counted.watch(_but_progress(_awaited(operation, rows_of(operation, options, arguments))))
     dry_run = bool(checked.get("dry_run"))
     if style != "json" and operation.effect is Effect.READ and not operation.live and sys.stdout.isatty():
         from mtactl.pager import paged
@@ -183,6 +183,15 @@ def _in_parts(operation: Operation, options: Options, arguments: Mapping[str, An
         if lines:
             yield {"changed": of - len(lines), "of": of, "what": "lines read"}
     yield counts
+
+
+def _awaited(operation: Operation, rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """A change may be one long transaction: who waits for it at a terminal is told that it goes on."""
+    if operation.effect is Effect.READ or operation.live or sys.stderr is None or not sys.stderr.isatty():
+        return rows
+    from mtactl.progress import working
+
+    return working(rows)
 
 
 def _but_progress(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -1,10 +1,15 @@
-"""How far long work is: one line on the standard error of a terminal, which is wiped in the end."""
+"""How far long work is, or for how long it goes on: one line on the standard error of a terminal, which is wiped in the
+end."""
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
 
 SHOWN_EVERY_S = 0.2
+WORKING_S = 1.0
 
 
 class Progress:
@@ -36,3 +41,34 @@ class Progress:
             self._drawn = False
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
+
+
+def working(rows: Iterator[T], every_s: float = WORKING_S) -> Iterator[T]:
+    """The rows. Until the first of them comes, which may be all there is, a terminal is told for how long."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield from rows
+        return
+    import threading
+
+    began, over = time.monotonic(), threading.Event()
+
+    def tell() -> None:
+        words = ""
+        while not over.wait(every_s):
+            words = f"working, {time.monotonic() - began:.0f}s"
+            sys.stderr.write(f"{words}\x1b[K\r")  # the cursor stays in front: what is said now stands over it
+            sys.stderr.flush()
+        if words:
+            sys.stderr.write("\x1b[K")
+            sys.stderr.flush()
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        first = next(rows, None)
+    finally:
+        over.set()
+        teller.join()
+    if first is not None:
+        yield first
+        yield from rows
