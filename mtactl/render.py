@@ -9,7 +9,7 @@ from typing import TextIO
 
 from mtactl.table import FORMATS, Column, named, table, width_of
 from mtactl.views import View, view
-from mtactl.words import Row, facts, pairs, plain
+from mtactl.words import Row, facts, pairs, plain, shut
 from mtad.control.operation import Operation
 
 __all__ = ["FORMATS", "left", "show"]
@@ -114,7 +114,7 @@ def _count(operation: Operation, how: View, row: Row, *, dry_run: bool) -> str:
     number = row["would_change"] if dry_run else row["changed"]
     what = "recipient" if operation.selects else operation.name.partition(".")[0]
     what = what if number == 1 else f"{what}s"
-    return f"{number} {what} {'would be ' if dry_run else ''}{how.past}"
+    return f"{number} {what} {'would be ' if dry_run else ''}{how.past}{shut(row.get('waiting', ()))}"
 
 
 def _expanded(rows: Iterable[Row]) -> Iterator[Row]:

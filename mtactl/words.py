@@ -10,6 +10,7 @@ from mtad.mail.text import clean
 Row = Mapping[str, Any]
 
 _TITLES = {"uptime_s": "uptime", "size_bytes": "size"}
+SHUT_SHOWN = 5
 _SENTENCES = {"notes", "problems"}
 
 
@@ -25,6 +26,18 @@ def age(seconds: float) -> str:
 def moment(at: float | None) -> str:
     """Local time, "2026-11-22 08:05"; "-" for none."""
     return "-" if at is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
+
+
+def shut(waiting: Sequence[Row]) -> str:
+    """Where some of it has to wait nevertheless: the first few."""
+    said = []
+    for one in waiting[:SHUT_SHOWN]:
+        until = f" until {moment(one['until'])}" if one["until"] else ", which is suspended"
+        said.append(
+            f"; {one['recipients']} {'waits' if one['recipients'] == 1 else 'wait'} for {clean(one['site'])}{until}"
+        )
+    more = f"; and more for {len(waiting) - SHUT_SHOWN} other sites" if len(waiting) > SHUT_SHOWN else ""
+    return "".join(said) + more
 
 
 def size(octets: int) -> str:

@@ -40,24 +40,31 @@ def _trace(rows: Iterable[Row], now: float, width: int) -> Iterator[str]:
             last = row["queue_id"]
             advised.clear()
             yield clean(last) or "refused at the door"
-        at = "now" if row["event"] == "now" else _second(row["at"])
+        at = "now" if row["event"] in {"now", "ends"} else _second(row["at"])
         event = row["details"].get("state", "now") if row["event"] == "now" else row["event"]
         yield from wrapped(f"  {at:<19}  {clean(event):<8}  ", row["text"] + _when(row, now), width)
-        advice = row["details"].get("advice")
-        if advice and advice not in advised:
-            advised.add(advice)
-            yield from wrapped(f"{'':33}", advice, min(width, 33 + ADVICE_WIDTH))
+        for label, name in (("to do", "advice"), ("type", "next_step")):
+            said = row["details"].get(name)
+            if said and said not in advised:
+                advised.add(said)
+                then = "then type" if label == "type" and row["details"].get("advice") else label
+                yield from wrapped(f"{'':33}{then}: ", said, min(width, 33 + ADVICE_WIDTH))
 
 
 def _when(row: Row, now: float) -> str:
+    details = row["details"]
+    if row["event"] == "ends":
+        told = f"; its sender was told of the delay at {moment(details['told'])}" if details.get("told") else ""
+        notice = f"; a notice to its sender at {moment(details['notice'])}" if details.get("notice") else ""
+        return f" {moment(details['expires'])}{notice or told}"
     if row["event"] != "now":
         return ""
-    details, said = row["details"], ""
-    if details.get("shut_until"):
-        said = f" (until {moment(details['shut_until'])})"
-    if details.get("next") is not None:
-        said += f"; next try {moment(details['next'])} (in {age(details['next'] - now)}), tried {details['tries']}x"
-    return said
+    at, then = details.get("not_before"), details.get("then", "")
+    if at is None:
+        return f"; next try {then}" if then else ""
+    when = f"not before {moment(at)}" if details.get("shut") else moment(at)
+    after = f", {then}" if then else ""
+    return f"; next try {when} (in {age(at - now)}){after}; tried {details['tries']}x"
 
 
 def _log(rows: Iterable[Row], now: float, width: int) -> Iterator[str]:

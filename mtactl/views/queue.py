@@ -16,7 +16,7 @@ ADVICE_WIDTH = 80
 
 
 def _next(row: Row, now: float) -> str:
-    at = row["next_attempt"]
+    at = row.get("not_before", row["next_attempt"])
     if at is None:
         return "-"
     return "now" if at <= now else age(at - now)
@@ -52,7 +52,8 @@ def _message(row: Row, now: float) -> Iterator[str]:
             ("next", _next_words(recipient, now)),
             ("last", recipient["delay_reason"]),
             ("waiting", _waiting(recipient, now)),
-            ("type", recipient.get("next_step", "")),
+            ("to do", recipient.get("advice", "")),
+            ("then type" if recipient.get("advice") else "type", recipient.get("next_step", "")),
         ]
         yield from pairs([(name, value) for name, value in facts if value], "  ")
         said = [(one["started"], _attempt(one)) for one in row["attempts"] if one["id"] == recipient["id"]]
@@ -98,13 +99,23 @@ def _uid(row: Row) -> str:
 
 
 def _next_words(recipient: Row, now: float) -> str:
-    at = recipient["next_attempt"]
-    return "" if at is None else "now" if at <= now else f"{moment(at)} (in {age(at - now)})"
+    at, then = recipient.get("not_before", recipient["next_attempt"]), recipient.get("then", "")
+    if at is None or at <= now:
+        return then or ("" if at is None else "now")
+    return f"{'not before ' if then else ''}{moment(at)} (in {age(at - now)}){f', {then}' if then else ''}"
 
 
 def _waiting(recipient: Row, now: float) -> str:
     words, until = recipient.get("waiting", ""), recipient.get("waiting_until")
-    return f"{words} (until {moment(until)}, in {age(until - now)})" if until and until > now else words
+    if recipient.get("then") or not until or until <= now:  # the time of the next try says more
+        return str(words)
+    return f"{words} (until {moment(until)}, in {age(until - now)})"
+
+
+def _reason(row: Row, now: float) -> str:
+    """What was said, without who it was: there is little room for it."""
+    before, said, after = row["delay_reason"].partition(" said: ")
+    return after if said and before.startswith("host ") and before.count(" ") == 1 else str(row["delay_reason"])
 
 
 def _attempt(attempt: Row) -> str:
@@ -213,7 +224,7 @@ LIST = (
     Column("NEXT", _next, right=True),
     Column("FROM", lambda row, now: row["sender"] or "<>"),
     Column("TO", lambda row, now: row["address"]),
-    Column("REASON", lambda row, now: row["delay_reason"]),
+    Column("REASON", _reason),
 )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from mtactl.table import Column
 from mtactl.views import View
-from mtactl.words import Row, lines, moment, pairs
+from mtactl.words import Row, lines, moment, pairs, shut
 from mtad.mail.text import clean
 
 
@@ -55,7 +55,7 @@ def _frozen(row: Row, now: float) -> Iterator[str]:
 def _thawed(row: Row, now: float) -> Iterator[str]:
     yield clean(f"{row['name']}: enabled", 2000)
     if row.get("released"):
-        yield f"  {row['released']} recipients released"
+        yield f"  {row['released']} recipients released{shut(row.get('waiting', ()))}"
     if row.get("held"):
         yield clean(f"  {row['held']} recipients are still held: mtactl queue release --user {row['name']}", 2000)
 

@@ -2,6 +2,8 @@
 
 import time
 
+from mtad.mail.classify import classify
+from mtad.mail.reply import Reply
 from mtad.mail.text import clean
 from mtad.outbound.site import Site
 from mtad.outbound.sites import Sites
@@ -27,6 +29,14 @@ def breaker(site: Site, now: float) -> str:
     code = one.cause[:3] if one.cause[:3].isdigit() else "failed"
     probe = "probe due" if now >= one.probe_at else f"probe at {clock_time(one.probe_at, now)}"
     return f"open since {clock_time(one.opened_at, now)}, {code} x {one.seen}, {probe}"
+
+
+def listed(site: Site) -> bool:
+    """Whether it says that it takes no mail because of a list or a bad reputation."""
+    code, _, rest = site.pace.cause.partition(" ")
+    status, _, text = rest.partition(" ")
+    reply = Reply(int(code), status, text, site.name) if len(code) == 3 and code.isdecimal() else None
+    return site.pace.open and reply is not None and classify(reply) == "reputation"
 
 
 def warmup(sites: Sites, site: Site, now: float) -> str:

@@ -85,6 +85,11 @@ def _seconds(at: str) -> str:
 
 _NEXT = f"iif({_WAITS}, {_seconds('r.next_at')}, NULL)"
 
+_NOT_BEFORE = f"""
+CASE WHEN NOT ({_WAITS}) OR w.shut != '' AND w.until = 0 THEN NULL
+WHEN w.shut != '' THEN max({_seconds("r.next_at")}, {_seconds("w.until")}) ELSE {_seconds("r.next_at")} END
+"""
+
 _POSTFIX = f"""
 'queue_name', {_QUEUE_NAME},
 'queue_id', {_ID},
@@ -110,8 +115,9 @@ SELECT iif(a.operation IN ({", ".join(f"'{one}'" for one in PUT_OFF_WITH)}), '{P
 # What is known of where a recipient's mail goes: `w.shut` is why nothing of this user goes there now, `w.due` why what
 # is due is not tried. With `:uid` somebody asks for his own mail: what operators did, and why, is for operators.
 WHYS = """
-why (domain, user, shut, due) AS MATERIALIZED (
-    SELECT CAST(value ->> 0 AS TEXT), CAST(value ->> 1 AS TEXT), value ->> 2, value ->> 3 FROM json_each(:whys)
+why (domain, user, shut, due, until) AS MATERIALIZED (
+    SELECT CAST(value ->> 0 AS TEXT), CAST(value ->> 1 AS TEXT), value ->> 2, value ->> 3, value ->> 4
+    FROM json_each(:whys)
 )
 """
 OF_WHYS = "LEFT JOIN why w ON w.domain = r.domain AND w.user = m.user"
@@ -156,7 +162,7 @@ json_object({_POSTFIX}, 'recipients', json_group_array(json_object(
         'address', r.address, 'orig_address', r.original,
         'delay_reason', {_WHY},
         'id', {_ID} || '.' || r.n, 'state', {_STATE}, 'tries', r.tries, 'next_attempt', {_NEXT},
-        'code', nullif(r.last_code, 0), 'status', r.last_status, 'error', r.error
+        'not_before', {_NOT_BEFORE}, 'code', nullif(r.last_code, 0), 'status', r.last_status, 'error', r.error
     )),
     'state', {_MESSAGE_STATE}, 'next_attempt', min({_NEXT}), 'expires', {_seconds("m.expires_at")},
     'tries', max(r.tries), 'domains', {_DOMAINS}, 'source', m.source, 'user', m.user,

@@ -98,12 +98,13 @@ Place = tuple[int, int]
 
 class Why(NamedTuple):
     """Of the mail of a user for a domain: why nothing of it goes there now, and why what is due is not tried. ""
-    is for no reason."""
+    is for no reason. `until`: when that of `shut` ends, 0 if nobody knows."""
 
     domain: str
     user: str
     shut: str = ""
     due: str = ""
+    until: float = 0.0
 
 
 class Listed(NamedTuple):

@@ -121,3 +121,12 @@ def test_a_card_shows_each_recipient_with_its_tries() -> None:
     assert "to a@b.test\n" in said
     assert "  alias: a@b.testo\n" in said
     assert said.rstrip().endswith("0.10s  a@b.test (a@b.test)  451 a@b.test a@b.test")
+
+
+def test_where_released_mail_has_to_wait_is_said() -> None:
+    assert spoken.shut([]) == ""
+    until = 1_800_000_000
+    said = spoken.shut(
+        [{"site": "big.test", "recipients": 38, "until": until}, {"site": "b", "recipients": 1, "until": None}]
+    )
+    assert said == f"; 38 wait for big.test until {spoken.moment(until)}; 1 waits for b, which is suspended"

@@ -92,6 +92,7 @@ async def test_list_row(operator: Operator) -> None:
         "address": "b@b.test",
         "orig_address": "b@b.test",
         "delay_reason": "host mx.b.test said: 451 4.7.1 try later (in reply to RCPT TO)",
+        "not_before": int(operator.now + 3600),
         "id": f"{message_id}.1",
         "state": "deferred",
         "tries": 1,

@@ -44,9 +44,9 @@ async def test_a_life_is_told_in_order(operator: Operator) -> None:
     operator.now += 60
     await operator.one("queue.hold", ids=[f"{message_id}.1"], reason="look at it")
     rows = await operator.call("trace", word=message_id[:9])
-    assert story(rows) == ["session", "accepted", "try", "try", "operator", "now", "now"]
+    assert story(rows) == ["session", "accepted", "try", "try", "operator", "now", "now", "ends"]
     assert {row["queue_id"] for row in rows} == {message_id}
-    session, accepted, attempt, _, action, held, deferred = rows
+    session, accepted, attempt, _, action, held, deferred, _ = rows
     assert "from 192.0.2.7" in session["text"]
     assert "signed in as alice@example.test" in session["text"]
     assert accepted["details"]["recipients"] == 2

@@ -191,3 +191,39 @@ async def _reasons(operator: Operator) -> list[str]:
         for one in row["recipients"]:
             assert one["waiting"] == (found[one["id"]] or "due: it is tried in a moment")
     return list(found.values())
+
+
+async def test_what_waits_for_a_broken_site_is_promised_no_time_before_it_opens(operator: Operator) -> None:
+    sites, now = operator.bench.sites, operator.bench.clock()
+    said = Reply(451, "4.7.1", "listed at bl.y.test, see https://bl.y.test/", "mx.y.test", "rcpt")
+    await operator.bench.accept("b@y.test", reply=said)  # its own time is in an hour
+    fresh = await operator.bench.accept("c@y.test")
+    held = await operator.bench.accept("d@y.test", "e@z.test", state=State.HELD)
+    site = sites.learn("y.test", "mx.y.test", ("mx.y.test",))
+    sites.begin(site, now)
+    sites.end(site, [said], now)
+    opens = int(site.pace.probe_at)
+    assert now < opens < now + 3600
+    shown = await operator.call("queue.list")
+    assert [one["not_before"] for row in shown for one in row["recipients"]] == [int(now) + 3600, opens, None, None]
+    assert shown == await operator.call("queue.list", sort="age", reverse=True)
+    [row] = await operator.call("queue.show", ids=[fresh])
+    one = row["recipients"][0]
+    assert one["next_attempt"] <= now
+    assert one["not_before"] == opens
+    assert one["then"] == "when the site is tried with one mail first"
+    *_, standing, ends = await operator.call("trace", word=fresh)
+    assert (standing["details"]["not_before"], standing["details"]["next_step"]) == (
+        opens,
+        "mtactl site reset mx.y.test",
+    )
+    assert (ends["event"], ends["details"]["notice"]) == ("ends", int(now) + 4 * 3600)
+    [status] = await operator.call("status")
+    assert status["problems"] == [
+        "y.test lists or mistrusts this server: 451 4.7.1 listed at bl.y.test, see https://bl.y.test/;"
+        " next: mtactl site show mx.y.test"
+    ]
+    [released] = await operator.call("queue.release", ids=[held])
+    assert released["waiting"] == [{"site": "y.test", "recipients": 1, "until": opens}]
+    [flushed] = await operator.call("queue.flush", all=True)
+    assert "waiting" not in flushed  # who asks for a try now does not mean the next probe

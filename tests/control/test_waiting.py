@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from mtad.control.handlers.waiting import Around, Waiting, why
+from mtad.control.handlers.waiting import Around, Next, Waiting, next_try, why
 from mtad.mail.envelope import Message, Peer, Recipient, State
 from mtad.mail.reply import Reply
 from mtad.outbound.site import Closed
@@ -44,7 +44,7 @@ RULE = did("queue.hold_rule.add")
          Waiting("the user is frozen by root (alice): stolen", 0.0,
                  "mtactl user thaw alice@example.test --release")),
         (replace(TO, state=State.HELD, last=Reply(451, "4.3.0", "damaged")), [], SITE,
-         Waiting("held by the daemon: 451 4.3.0 damaged", 0.0, f"mtactl queue release {ID}.1")),
+         Waiting("held by the daemon: damaged", 0.0, f"mtactl queue release {ID}.1")),
         (replace(TO, state=State.LEASED), [], SITE,
          Waiting("being delivered just now", 0.0, f"mtactl trace {ID} --follow")),
         (replace(TO, state=State.LEASED), [], replace(SITE, running=2),
@@ -79,3 +79,20 @@ def test_every_reason(recipient: Recipient, actions: list[Action], around: Aroun
 def test_a_sender_who_asked_for_it() -> None:
     waiting = why(replace(MAIL, hold_until=NOW + 240), LATER, [], SITE, NOW)
     assert waiting == Waiting("its sender asked for a later delivery", NOW + 240, f"mtactl queue flush {ID}.1")
+
+
+@pytest.mark.parametrize(
+    ("recipient", "closed", "at", "then"),
+    [
+        (LATER, None, NOW + 240, ""),
+        (TO, BROKEN, NOW + 60, "when the site is tried with one mail first"),
+        (LATER, BROKEN, NOW + 240, "if its site takes mail then"),
+        (TO, WARM, NOW + 90, ""),
+        (LATER, SUSPENDED, 0.0, "not before somebody ends that"),
+        (replace(TO, state=State.HELD), BROKEN, 0.0, ""),
+    ],
+)
+def test_the_next_try_is_the_later_of_its_own_time_and_the_opening_of_its_site(
+    recipient: Recipient, closed: Closed | None, at: float, then: str
+) -> None:
+    assert next_try(recipient, closed) == Next(at, then)

@@ -13,7 +13,9 @@ from mtad.control.admin import Admin, Args, Failed, Handler, Row
 from mtad.control.handlers import dropped
 from mtad.control.handlers.rows import counts
 from mtad.dkim import watch
+from mtad.outbound import sitewords
 
+SITES_SHOWN = 5  # in the problems; `site list` has all
 WAITING_MAX = 5  # domains named by `status`; `queue stats` has more
 
 
@@ -28,8 +30,23 @@ async def status(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
         **counts(stats),
         "maildrop": await dropped.count(admin),
         "waiting": waiting,
-        "problems": [*facts.get("problems", ()), *_about_dkim(admin, stats.oldest_at)],
+        "problems": [*facts.get("problems", ()), *_about_dkim(admin, stats.oldest_at), *_about_sites(admin)],
     }
+
+
+def _about_sites(admin: Admin) -> list[str]:
+    """The sites that take no mail, those first that say that it is because of us."""
+    said = []
+    for site in admin.sites.all():
+        if site.pace.open:
+            listed = sitewords.listed(site)
+            what = "lists or mistrusts this server" if listed else "takes no mail"
+            whose = ", ".join(sorted(site.domains)[:3]) or site.name
+            words = f"{whose} {what}: {site.pace.cause}; next: mtactl site show {site.name}"
+            said.append((not listed, words))
+    said.sort()
+    more = f"and {len(said) - SITES_SHOWN} more sites that take no mail; next: mtactl site list"
+    return [words for _, words in said[:SITES_SHOWN]] + ([more] if len(said) > SITES_SHOWN else [])
 
 
 def _about_dkim(admin: Admin, oldest_at: float | None) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Mapping
 
 from mtad.accounts.account import StoredUser
 from mtad.control.admin import Admin, Args, Failed, Handler, Row
+from mtad.control.handlers.verbs import still_shut
 from mtad.queue.audit import Changed
 from mtad.queue.store import Selector
 
@@ -51,6 +52,7 @@ async def thaw(admin: Admin, given: str, *, release: bool) -> Row:
         **_row(user),
         "released": changed.recipients,
         "held": held[0].recipients if held else 0,
+        "waiting": await still_shut(admin, changed.audit, now),
         "audit": changed.audit,
     }
 

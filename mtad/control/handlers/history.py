@@ -11,7 +11,7 @@ from mtad.control.admin import Admin, Args, Failed, Handler, Row
 from mtad.control.handlers import queue
 from mtad.control.handlers.reasons import Reasons
 from mtad.control.handlers.rows import moment
-from mtad.control.handlers.timeline import standing, timeline
+from mtad.control.handlers.timeline import ends, standing, timeline
 from mtad.mail.envelope import State
 from mtad.mail.event import KINDS, Event, Wanted
 from mtad.queue.history import Sought
@@ -142,7 +142,8 @@ async def _standing(admin: Admin, message_id: str) -> Sequence[Row]:
     actions = await admin.store.actions(message_id)
     reasons = Reasons(admin, now)
     around = {row.recipient.n: reasons.around(row.recipient.domain, message.peer.user) for row in found}
-    return list(standing(message, [row.recipient for row in found], actions, around, now))
+    recipients = [row.recipient for row in found]
+    return [*standing(message, recipients, actions, around, now), *ends(message, recipients, admin.config.delivery)]
 
 
 async def _followed(admin: Admin, message_id: str, told: Sequence[Row]) -> AsyncGenerator[Row, None]:

@@ -11,7 +11,7 @@ from typing import Any
 from mtad.control.admin import Admin, Args, Failed, Handler, Lines, Row
 from mtad.control.handlers import dropped, rows
 from mtad.control.handlers.reasons import Reasons
-from mtad.control.handlers.waiting import why
+from mtad.control.handlers.waiting import advice, next_try, why
 from mtad.control.operation import Access
 from mtad.mail import address as addresses
 from mtad.mail.envelope import State
@@ -137,14 +137,15 @@ async def _listed(admin: Admin, what: Selector, limit: int | None, now: float) -
 async def shown(admin: Admin, found: Sequence[queue.Row], now: float) -> list[Row]:
     """These recipients as `queue list` has them: those of a message that follow each other together."""
     ids = tuple(one.recipient.id for one in found)
-    reasons: dict[str, str] = {}
+    listed: dict[str, Row] = {}
     async for page in _listed(admin, Selector(ids=ids, states=EVERY_STATE), None, now):
         for row in map(json.loads, page.text.split("\n")):
-            reasons |= {one["id"]: one["delay_reason"] for one in row["recipients"]}
+            listed |= {one["id"]: one for one in row["recipients"]}
     made = [rows.message(list(together), now) for _, together in groupby(found, key=lambda row: row.message.id)]
     for row in made:
         for one in row["recipients"]:
-            one["delay_reason"] = reasons.get(one["id"], one["delay_reason"])
+            same = listed.get(one["id"], one)
+            one["delay_reason"], one["not_before"] = same["delay_reason"], same["not_before"]
     return made
 
 
@@ -227,6 +228,9 @@ async def queue_show(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
                 found = why(one.message, one.recipient, ours, around, now)
                 told["waiting"] = found.words
                 told["waiting_until"], told["next_step"] = int(found.until) or None, found.command
+                again = next_try(one.recipient, around.closed)
+                told["not_before"], told["then"] = rows.seconds(again.at) or None, again.then
+                told["advice"] = advice(one.recipient)
             if args["content"]:
                 row["content"], row["content_left"] = await _beginning(admin, message_id)
             yield row

@@ -49,7 +49,7 @@ class Reasons:
     def _of(self, domain: str, user: str) -> Why:
         around = self.around(domain, user)
         if around.closed is not None:
-            return Why(domain, user, rows.reason(around.closed.reply))
+            return Why(domain, user, rows.reason(around.closed.reply), until=around.closed.until)
         crowded = waiting.crowded(around, self._now)
         return Why(domain, user, due="" if crowded is None else crowded.words)
 

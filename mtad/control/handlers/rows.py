@@ -61,6 +61,7 @@ def _recipient(recipient: Recipient, now: float) -> Row:
         "state": state,
         "tries": recipient.tries,
         "next_attempt": seconds(recipient.next_at) if state in {"ready", "deferred"} else None,
+        "not_before": seconds(recipient.next_at) if state in {"ready", "deferred"} else None,
         "code": last.code if last else None,
         "status": last.status if last else "",
         "error": recipient.error,

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mtad.config import Delivery
 from mtad.control.admin import Row
 from mtad.control.handlers.rows import reason, seconds, word, words
-from mtad.control.handlers.waiting import Around, why
+from mtad.control.handlers.waiting import Around, advice, next_try, why
 from mtad.mail.envelope import Attempt, Message, Recipient, State
-from mtad.mail.errorclass import CLASSES
 from mtad.queue.audit import Action
 from mtad.queue.history import Report
 
@@ -161,26 +161,37 @@ def _report(message: Message, report: Report) -> Row:
 
 
 def _standing(message: Message, recipient: Recipient, actions: Sequence[Action], around: Around, now: float) -> Row:
-    state = word(recipient, now)
-    said = reason(recipient.last)
-    waits = why(message, recipient, actions, around, now)
+    state, said = word(recipient, now), reason(recipient.last)
+    waits, again = why(message, recipient, actions, around, now), next_try(recipient, around.closed)
     shut = around.closed if state in {"ready", "deferred"} else None
     what = {"done": "delivered", "failed": "failed", "deferred": "deferred"}.get(state, waits.words)
     if shut is not None:
-        what = state
-    text = f"{recipient.address}: {what}"
-    if said and said not in what and state != "done":
-        text += f", {said}"
-    if shut is not None:
-        text += f"; not tried now: {waits.words}"
+        what = f"{state}, not tried now: {waits.words}"
     elif state == "deferred" and not recipient.tries:
-        text += f": {waits.words}"
-    advice = ""
-    if recipient.error in CLASSES and state != "done":
-        advice = CLASSES[recipient.error].operator
+        what += f": {waits.words}"
+    text = f"{recipient.address}: {what}"
+    if said and said not in what and state != "done" and shut is None:  # else the tries have it
+        text += f", {said}"
     return _row(
         message, now, "now", text, recipient,
         state=state, tries=recipient.tries, next=seconds(recipient.next_at) if state == "deferred" else None,
-        error=recipient.error, advice=advice, shut=waits.words if shut else "",
-        shut_until=int(shut.until) or None if shut else None,
+        not_before=seconds(again.at) or None if shut or state == "deferred" else None, then=again.then,
+        error=recipient.error, advice=advice(recipient), next_step=waits.command,
+        shut=waits.words if shut else "", shut_until=int(shut.until) or None if shut else None,
+    )  # fmt: skip
+
+
+def ends(message: Message, recipients: Sequence[Recipient], delivery: Delivery) -> Iterator[Row]:
+    """When what is still tried is given up, and when its sender hears that it is late."""
+    tried = [one for one in recipients if one.state in {State.READY, State.LEASED}]
+    if not tried:
+        return
+    at = min(message.expires_at, message.by_at) if message.by_mode == "R" else message.expires_at
+    told_at = max((one.warned_at for one in tried), default=0.0)
+    wanted = message.sender and any(not one.warned_at and "DELAY" in (one.notify or "DELAY") for one in tried)
+    notice_at = max(message.accepted_at, message.hold_until) + delivery.delay_warning_s
+    due = wanted and delivery.delay_warning_s > 0 and notice_at < at
+    yield _row(
+        message, at, "ends", "given up", expires=seconds(at), notice=seconds(notice_at) if due else None,
+        told=seconds(told_at) or None,
     )  # fmt: skip

@@ -19,6 +19,7 @@ from mtad.queue.store import Change, Hold, Redirect, Release, Restore, RetryAt, 
 PREVIEW_ROWS = 20  # recipients that a dry run shows; it counts all
 BOUNCED_AT_ONCE = 200  # recipients in a transaction, with the reports about them
 CLAIM_S = 60.0
+DOMAINS_LOOKED_AT = 1000
 _WAYS = ("smtp", "smtps", "lmtp", "maildir")
 _RETURNED = "Returned by the administrator of this server"
 
@@ -185,7 +186,26 @@ async def _change(admin: Admin, args: Args, change: Change, undo: str = "") -> A
         if isinstance(change, RetryAt) and change.at <= now and admin.sites.reopen():
             await admin.sites.save()  # who asks for a try now does not mean the next probe
         admin.app.wake()
-    yield counted(changed, undo)
+    due = isinstance(change, Release) or (isinstance(change, RetryAt) and change.at <= now)
+    waiting = await still_shut(admin, changed.audit, now) if due else []
+    yield counted(changed, undo) | ({"waiting": waiting} if waiting else {})
+
+
+async def still_shut(admin: Admin, audit: int, now: float) -> list[Row]:
+    """Where what an operation made due has to wait nevertheless, most first."""
+    if not audit or not admin.sites.closes_any:
+        return []
+    found: dict[str, Row] = {}
+    selected = queue.Selector(audits=(audit,), states=("ready", "deferred"))
+    for one in await admin.store.bundles(selected, "domain", now, DOMAINS_LOOKED_AT):
+        closed = admin.sites.why_not(one.key, "", now)
+        if closed is None:
+            continue
+        site = admin.sites.seen(one.key)
+        name = one.key if site is None or len(site.domains) < 2 else site.name
+        row = found.setdefault(name, {"site": name, "recipients": 0, "until": int(closed.until) or None})
+        row["recipients"] += one.recipients
+    return list(found.values())
 
 
 async def _preview(admin: Admin, what: queue.Selector, change: Change, limit: int, now: float) -> queue.Preview:

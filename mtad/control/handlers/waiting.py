@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mtad.mail.envelope import Message, Recipient, State
+from mtad.mail.errorclass import CLASSES
 from mtad.outbound.site import Closed
 from mtad.queue.audit import Action, Entry
 from mtad.queue.lines import HELD_BY_DAEMON, HOLDS, NOT_DUE, PUT_OFF, PUT_OFF_WITH, SENDER_ASKED
@@ -34,6 +35,36 @@ class Around:
     start: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Next:
+    """The next try: not before `at`, unix seconds; 0: there is none, or nobody knows when. `then` says more of it."""
+
+    at: float = 0.0
+    then: str = ""
+
+
+def next_try(recipient: Recipient, closed: Closed | None) -> Next:
+    """The later of its own time and the opening of its site."""
+    if recipient.state is not State.READY:
+        return Next()
+    if closed is None:
+        return Next(recipient.next_at)
+    if not closed.until:
+        return Next(0.0, "not before somebody ends that")
+    at = max(recipient.next_at, closed.until)
+    if closed.why != "broken":
+        return Next(at)
+    return Next(
+        at, "when the site is tried with one mail first" if at == closed.until else "if its site takes mail then"
+    )
+
+
+def advice(recipient: Recipient) -> str:
+    """What is to be done about the class of its last error."""
+    known = CLASSES.get(recipient.error)
+    return known.operator if known is not None and recipient.state is not State.DONE else ""
+
+
 def why(message: Message, recipient: Recipient, actions: Sequence[Action], around: Around, now: float) -> Waiting:
     """Why it is still here. Nothing for what has its outcome. `actions` are those on this recipient."""
     match recipient.state:
@@ -56,8 +87,9 @@ def _held(message: Message, recipient: Recipient, actions: Sequence[Action]) -> 
     release = f"mtactl queue release {recipient.id}"
     by = next((one.entry for one in reversed(actions) if one.entry.operation in HOLDS), None)
     if by is None:
-        damaged = recipient.last is not None and recipient.last.status == "4.3.0"
-        return Waiting(f"held by the daemon: {recipient.last}" if damaged else HELD_BY_DAEMON, 0.0, release)
+        last = recipient.last
+        damaged = f"held by the daemon: {last.text}" if last is not None and last.status == "4.3.0" else ""
+        return Waiting(damaged or HELD_BY_DAEMON, 0.0, release)
     because = f": {by.reason}" if by.reason else ""
     if by.operation == "user.freeze":
         release = f"mtactl user thaw {message.peer.user} --release"

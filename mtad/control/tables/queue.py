@@ -36,6 +36,7 @@ _CHANGED = (
     ("active", "int"),
     ("audit", "int"),
     ("undo", "string"),
+    ("waiting", "[]object"),
 )
 _BOUNCED = (*_CHANGED, ("of", "int"))
 _GROUP = (
@@ -204,8 +205,8 @@ OPERATIONS: tuple[Operation, ...] = (
     _queue(
         "flush",
         "Try deferred mail now",
-        "Makes the selected mail due at once. Its sites are tried anew, also those that are broken: with one mail at"
-        " first, and more when that is taken. What is suspended, or over its limit for the day, goes on waiting.",
+        "Makes the selected mail due at once. Sites that are broken are tried anew, all of them: with one mail"
+        " at first, and more when that is taken. What is suspended, or over its limit for the day, goes on waiting.",
         "mtactl queue flush --all",
         "mtactl queue flush --domain example.com",
     ),

@@ -118,7 +118,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "user.enable",
         "Let a user sign in again",
         (_NAME,),
-        (*_USER, ("released", "int"), ("held", "int"), ("audit", "int")),
+        (*_USER, ("released", "int"), ("held", "int"), ("waiting", "[]object"), ("audit", "int")),
         effect=Effect.CHANGE,
         offline="write",
         help="Undoes `user disable`. After `user freeze` it does what `user thaw` does: mail that was held stays held.",
@@ -141,7 +141,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "user.thaw",
         "End what `user freeze` began",
         (_NAME, Param("release", "flag", "Let go on what was held because of it."), REASON),
-        (*_USER, ("released", "int"), ("held", "int"), ("audit", "int")),
+        (*_USER, ("released", "int"), ("held", "int"), ("waiting", "[]object"), ("audit", "int")),
         effect=Effect.CHANGE,
         offline="write",
         help="The user may sign in again, and new mail is not held any more. What was held stays held without"
