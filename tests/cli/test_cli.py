@@ -128,7 +128,7 @@ def test_list_and_show(mtactl: Run, daemon: Daemon) -> None:
     header, first, second = done.stdout.splitlines()
     assert header.split() == ["ID", "STATE", "AGE", "SIZE", "TRIES", "NEXT", "FROM", "TO", "REASON"]
     assert first.split()[:8] == [f"{message_id}.1", "deferred", "2h", "4.1k", "1", "59m", "<>", "b@b.test"]
-    assert first.endswith("host mx.b.test said: 451 4.7.1 try later (in reply to RCPT TO)")
+    assert first.endswith("  451 4.7.1 try later (in reply to RCPT TO)")
     assert second.index("c@c.test") == first.index("b@b.test") == header.index("TO")
     (row,) = rows(mtactl("queue", "list", "--json"))
     assert row["queue_id"] == message_id

@@ -95,7 +95,7 @@ def test_a_life_in_a_pipe(daemon: Daemon, mtactl: Run) -> None:
     narrow = mtactl("trace", message_id, COLUMNS="80").stdout.splitlines()
     assert max(map(len, narrow)) <= 80
     rows = [json.loads(line) for line in mtactl("trace", message_id, "--json").stdout.splitlines()]
-    assert [row["event"] for row in rows] == ["session", "accepted", "try", "now"]
+    assert [row["event"] for row in rows] == ["session", "accepted", "try", "now", "ends"]
     nothing = mtactl("trace", "x@x.test")
     assert (nothing.returncode, nothing.stdout) == (1, "")
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mtactl import render, table
 from mtactl import words as spoken
+from mtactl.views import queue
 from mtad.control.operation import Operation
 from mtad.control.operations import BY_NAME, OPERATIONS
 
@@ -130,3 +131,13 @@ def test_where_released_mail_has_to_wait_is_said() -> None:
         [{"site": "big.test", "recipients": 38, "until": until}, {"site": "b", "recipients": 1, "until": None}]
     )
     assert said == f"; 38 wait for big.test until {spoken.moment(until)}; 1 waits for b, which is suspended"
+
+
+def test_the_reason_in_a_table_is_what_was_said() -> None:
+    reason = next(column.cell for column in queue.LIST if column.title == "REASON")
+    for whole, shown in (
+        ("host mx.b.test[192.0.2.1] said: 451 4.7.1 listed said: x", "451 4.7.1 listed said: x"),
+        ("Connection refused", "Connection refused"),
+        ("put off by host of the said: x", "put off by host of the said: x"),
+    ):
+        assert reason({"delay_reason": whole}, 0.0) == shown

@@ -220,7 +220,7 @@ async def test_what_waits_for_a_broken_site_is_promised_no_time_before_it_opens(
     assert (ends["event"], ends["details"]["notice"]) == ("ends", int(now) + 4 * 3600)
     [status] = await operator.call("status")
     assert status["problems"] == [
-        "y.test lists or mistrusts this server: 451 4.7.1 listed at bl.y.test, see https://bl.y.test/;"
+        "the site of y.test lists or mistrusts this server: 451 4.7.1 listed at bl.y.test, see https://bl.y.test/;"
         " next: mtactl site show mx.y.test"
     ]
     [released] = await operator.call("queue.release", ids=[held])

@@ -42,7 +42,7 @@ def _about_sites(admin: Admin) -> list[str]:
             listed = sitewords.listed(site)
             what = "lists or mistrusts this server" if listed else "takes no mail"
             whose = ", ".join(sorted(site.domains)[:3]) or site.name
-            words = f"{whose} {what}: {site.pace.cause}; next: mtactl site show {site.name}"
+            words = f"the site of {whose} {what}: {site.pace.cause}; next: mtactl site show {site.name}"
             said.append((not listed, words))
     said.sort()
     more = f"and {len(said) - SITES_SHOWN} more sites that take no mail; next: mtactl site list"
