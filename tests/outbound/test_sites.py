@@ -12,7 +12,8 @@ from mtad.dns.resolver import MxAnswer
 from mtad.mail.envelope import State
 from mtad.outbound import route, sitewords
 from mtad.outbound.site import restored, stored
-from mtad.outbound.sites import WAYS_S, Sites
+from mtad.outbound.sitemap import WAYS_S
+from mtad.outbound.sites import Sites
 from mtad.outbound.suspensions import Suspensions
 from mtad.queue.pace import DAY_S, STATED_MAX_S
 from mtad.queue.sitestore import StoredSite, Suspension
