@@ -3,13 +3,14 @@
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 from mtad.accounts.scram import ITERATIONS_MAX, Keys
 
 APP_PASSWORDS_MAX = 50
+LABEL_MAX = 60
 SENDERS_MAX = 1000
 CERTIFICATES_MAX = 50
 
@@ -90,6 +91,12 @@ def dump(profile: Profile) -> str:
     if profile.receive_only:
         data["receive_only"] = True
     return json.dumps(data, separators=(",", ":")) if data else ""
+
+
+def used(profile: Profile, label: str, now: float) -> Profile:
+    """The profile after the app password of that label was right."""
+    kept = (replace(one, used_at=now) if one.label == label else one for one in profile.app_passwords)
+    return replace(profile, app_passwords=tuple(kept))
 
 
 def _keys(given: Mapping[str, Any]) -> Keys:

@@ -7,12 +7,11 @@ import hmac
 import random
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from mtad.accounts import imported, passwords, profile, scram
 from mtad.accounts.account import StoredUser, UserStore, problem, usable
+from mtad.accounts.hashing import HashingThreads
 from mtad.accounts.profile import AppPassword, Profile
 from mtad.mail import address as addresses
 from mtad.mail.envelope import Clock
@@ -21,14 +20,10 @@ from mtad.mail.text import clean
 
 CACHE_S = 60.0
 CACHE_MAX = 4096
-WAITING_MAX = 64  # password checks that wait for a thread; more are told to come back
-LABEL_MAX = 60
 DAY_S = 86400.0
 
 _LETTERS = "abcdefghijkmnopqrstuvwxyz23456789"  # none that is read as another
 _GROUPS = 5  # of four letters make an app password: 100 bits
-
-_Result = TypeVar("_Result")
 
 
 class UserError(ValueError):
@@ -64,8 +59,8 @@ class Users:
         self._users: dict[str, StoredUser] = {}
         self._by_certificate: dict[str, str] = {}  # fingerprint -> key of the user
         self._install = secrets.token_bytes(32)
-        self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="passwords")
-        self._waiting = 0
+        self._threads = HashingThreads()
+        self._turn = asyncio.Lock()  # of whoever changes an account: from its last look at it until it is saved
         self._cache_key = secrets.token_bytes(32)
         self._cache: dict[bytes, tuple[float, str]] = {}  # proof of a right password -> (believed until, label)
         # What an unknown user's password is compared with, so that both answers cost the same.
@@ -98,7 +93,7 @@ class Users:
 
     def close(self) -> None:
         """End the password threads. Checks that still wait are cancelled."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
     def qualify(self, name: str) -> str:
         """The canonical address of a user name. UserError when it is none."""
@@ -133,38 +128,40 @@ class Users:
         if secret.startswith("{SCRAM-SHA-256}"):
             parts = imported.scram_parts(secret.partition("}")[2])
             form = Profile(salt=parts.salt, iterations=parts.iterations, keys=parts.keys[0][1])
-        return await self._save(StoredUser(name, secret, self._clock(), data=profile.dump(form)))
+        return await self._save_new(StoredUser(name, secret, self._clock(), data=profile.dump(form)))
 
     async def set_password(self, name: str, password: str) -> StoredUser:
         """PasswordError for a weak password."""
         passwords.check(password)
         user = self._known(name)
-        secret, form = await self._in_thread(lambda: self._hashed(password, user))
-        # Look again: the account may have changed while the thread worked.
-        user = self._known(name)
-        form = replace(user.profile, salt=form.salt, iterations=form.iterations, keys=form.keys)
-        return await self._save(replace(user, secret=secret, data=profile.dump(form)))
+        secret, form = await self._threads.run(lambda: self._hashed(password, user))
+
+        def changed(user: StoredUser) -> StoredUser:  # it may be another one since the thread began
+            kept = replace(user.profile, salt=form.salt, iterations=form.iterations, keys=form.keys)
+            return replace(user, secret=secret, data=profile.dump(kept))
+
+        return await self._change(name, changed)
 
     async def disable(self, name: str, reason: str = "disabled") -> StoredUser:
         """Refuse this user's password from now on; the mailbox stays."""
-        return await self._save(replace(self._known(name), disabled=reason or "disabled"))
+        return await self._change(name, lambda user: replace(user, disabled=reason or "disabled"))
 
     async def enable(self, name: str) -> StoredUser:
         """Undo `disable`."""
-        return await self._save(replace(self._known(name), disabled=""))
+        return await self._change(name, lambda user: replace(user, disabled=""))
 
     async def change(self, name: str, disabled: str, save: Callable[[StoredUser], Awaitable[None]]) -> StoredUser:
         """`disable` or `enable` ("") together with what else `save` does in the same transaction."""
-        user = replace(self._known(name), disabled=disabled)
-        await save(user)
-        self._put(self.get(user.name), user)
-        return user
+        return await self._change(name, lambda user: replace(user, disabled=disabled), save)
 
     async def update(self, name: str, change: Callable[[Profile], Profile]) -> StoredUser:
         """Change the profile. Nothing is written when it stays the same."""
-        user = self._known(name)
-        form = change(user.profile)
-        return user if form == user.profile else await self._save(replace(user, data=profile.dump(form)))
+
+        def changed(user: StoredUser) -> StoredUser:
+            form = change(user.profile)
+            return user if form == user.profile else replace(user, data=profile.dump(form))
+
+        return await self._change(name, changed)
 
     async def add_app_password(self, name: str, label: str) -> tuple[StoredUser, str]:
         """Generate one. It is returned and kept nowhere. UserError when the label is taken or there are too many."""
@@ -173,7 +170,7 @@ class Users:
         groups = ["".join(self._rng.choices(_LETTERS, k=4)) for _ in range(_GROUPS)]
         password = "-".join(groups)
         salt, iterations = self._salting(user)
-        keys = await self._in_thread(lambda: scram.derive(password, salt, iterations))
+        keys = await self._threads.run(lambda: scram.derive(password, salt, iterations))
         one = AppPassword(label, keys, self._clock())
 
         def added(form: Profile) -> Profile:
@@ -184,12 +181,13 @@ class Users:
 
     async def remove(self, name: str) -> bool:
         """Forget the user. False: there was none."""
-        user = self.get(name)
-        if user is None:
-            return False
-        removed = await self._store.delete_user(user.name)
-        self._put(user, None)
-        return removed
+        async with self._turn:
+            user = self.get(name)
+            if user is None:
+                return False
+            removed = await self._store.delete_user(user.name)
+            self._put(user, None)
+            return removed
 
     # Sign-in
 
@@ -207,15 +205,15 @@ class Users:
         now = self._clock()
         until, label = self._cache.get(proof, (0.0, ""))
         if until <= now:
-            found = await self._in_thread(lambda: self._check(password, user))
+            found = await self._threads.run(lambda: self._check(password, user))
             if found is None or user is None:
                 return None
             label = found.label
-            if found.profile is not None and self._users.get(self._key(name)) == user:
+            if found.profile is not None:
+                better = replace(user, secret=found.secret or user.secret, data=profile.dump(found.profile))
                 with contextlib.suppress(Exception):  # the next sign-in tries again
-                    user = await self._save(
-                        replace(user, secret=found.secret or user.secret, data=profile.dump(found.profile))
-                    )
+                    if await self._change(name, lambda now: better if now == user else now) == better:
+                        user = better
             else:
                 self._remember(proof, now, label)
         elif user is None:
@@ -268,9 +266,8 @@ class Users:
         if used is None:
             return None
         if not used.used_at or now - used.used_at >= DAY_S:
-            kept = tuple(replace(one, used_at=now) if one is used else one for one in form.app_passwords)
             with contextlib.suppress(Exception):  # it is for the operator's eyes only
-                current = await self.update(current.name, lambda form: replace(form, app_passwords=kept))
+                current = await self.update(current.name, lambda form: profile.used(form, label, now))
         return current
 
     # In a thread
@@ -315,10 +312,9 @@ class Users:
 
     async def _make(self, name: str, password: str, *, receive_only: bool = False) -> StoredUser:
         bare = StoredUser(name, "", self._clock())
-        secret, form = await self._in_thread(lambda: self._hashed(password, bare))
-        name = self._free(name)  # still?
+        secret, form = await self._threads.run(lambda: self._hashed(password, bare))
         data = profile.dump(replace(form, receive_only=receive_only))
-        return await self._save(replace(bare, secret=secret, data=data))
+        return await self._save_new(replace(bare, secret=secret, data=data))
 
     def _remember(self, proof: bytes, now: float, label: str) -> None:
         if len(self._cache) >= CACHE_MAX:
@@ -350,10 +346,27 @@ class Users:
             raise UserError(f"{name} exists already")
         return name
 
-    async def _save(self, user: StoredUser) -> StoredUser:
-        await self._store.save_user(user)
-        self._put(self.get(user.name), user)
-        return user
+    async def _save_new(self, user: StoredUser) -> StoredUser:
+        async with self._turn:
+            self._free(user.name)  # still?
+            await self._store.save_user(user)
+            self._put(None, user)
+            return user
+
+    async def _change(
+        self,
+        name: str,
+        change: Callable[[StoredUser], StoredUser],
+        save: Callable[[StoredUser], Awaitable[None]] | None = None,
+    ) -> StoredUser:
+        """Nothing is written for who stays the same, but by `save`. UserError for an unknown user."""
+        async with self._turn:
+            old = self._known(name)
+            new = change(old)
+            if new != old or save is not None:
+                await (save or self._store.save_user)(new)
+                self._put(old, new)
+            return new
 
     def _put(self, old: StoredUser | None, new: StoredUser | None) -> None:
         """In memory: `new` in place of `old`."""
@@ -367,15 +380,6 @@ class Users:
             self._users[key] = new
             self._by_certificate.update(dict.fromkeys(new.profile.certificates, key))
 
-    async def _in_thread(self, work: Callable[[], _Result]) -> _Result:
-        if self._waiting >= WAITING_MAX:
-            raise Refused(Reply(454, "4.7.0", "Too many sign-ins at this moment, please try again later"))
-        self._waiting += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-        finally:
-            self._waiting -= 1
-
 
 def fingerprint(certificate: bytes) -> str:
     """Of a certificate in DER: how it is registered."""
@@ -383,8 +387,8 @@ def fingerprint(certificate: bytes) -> str:
 
 
 def _check_label(form: Profile, label: str) -> None:
-    if not label or len(label) > LABEL_MAX:
-        raise UserError(f"a label has 1 to {LABEL_MAX} characters")
+    if not label or len(label) > profile.LABEL_MAX:
+        raise UserError(f"a label has 1 to {profile.LABEL_MAX} characters")
     if any(one.label == label for one in form.app_passwords):
         raise UserError(f"there is an app password {label!r} already")
     if len(form.app_passwords) >= profile.APP_PASSWORDS_MAX:

@@ -108,6 +108,11 @@ class SqliteStore(Passage, Looking, Handling, Keeping):
         if bodies:
             await asyncio.to_thread(files.link_all, self._spool, bodies)  # most of them; the rest at the moment itself
         await self._writer.do(self._backup, (path, bodies))
+        try:
+            await asyncio.to_thread(_sync, path)  # seconds, for a large one: nobody waits for the writer meanwhile
+        except OSError as error:
+            os.unlink(path)
+            raise StoreError(f"{path}: {error.strerror}") from None
 
     async def close(self) -> None:
         await self._writer.close()
@@ -118,18 +123,12 @@ class SqliteStore(Passage, Looking, Handling, Keeping):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         copy = sqlite3.connect(path, isolation_level=None)
         try:
-            copy.execute("PRAGMA synchronous = OFF")  # synced as a whole below
+            copy.execute("PRAGMA synchronous = OFF")  # synced as a whole, by who asked for it
             self._connection.backup(copy, pages=_BACKUP_PAGES, progress=self._between)
             if bodies:  # nothing changed since the last step: each of them is there
                 named = copy.execute("SELECT id FROM body WHERE data IS NULL")
                 files.link_only(self._spool, bodies, {ident.from_int(number) for (number,) in named})
             copy.close()
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-            files.sync_directory(os.path.dirname(path) or ".")
         except BaseException:
             copy.close()
             os.unlink(path)
@@ -138,3 +137,12 @@ class SqliteStore(Passage, Looking, Handling, Keeping):
     def _between(self, status: int, remaining: int, total: int) -> None:
         if remaining:  # after the last step nothing may change before the bodies are linked
             self._writer.breathe()
+
+
+def _sync(path: str) -> None:
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    files.sync_directory(os.path.dirname(path) or ".")

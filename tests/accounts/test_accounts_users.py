@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from mtad.accounts import imported, passwords, scram, sha_crypt, users
+from mtad.accounts import hashing, imported, passwords, scram, sha_crypt, users
 from mtad.accounts.account import StoredUser
 from mtad.accounts.users import UserError, Users
 from mtad.mail.reply import Refused
@@ -155,10 +155,52 @@ async def test_a_right_answer_is_remembered_for_a_while(
     assert len(worked) == 5
 
 
+async def test_changes_at_the_same_moment_do_not_undo_each_other(clock: Time) -> None:
+    class Slow(Shelf):
+        async def save_user(self, user: StoredUser) -> None:
+            await asyncio.sleep(0)  # as each commit takes its time
+            await super().save_user(user)
+
+    shelf = Slow()
+    people = Users(shelf, clock, random.Random(1), domain="example.test", cost=CHEAP)
+    await people.load()
+    await people.add("alice", "geheim12")
+    _, stolen = await people.add_app_password("alice", "phone")
+    for n in range(5):
+        await asyncio.gather(
+            people.update("alice", lambda form, n=n: replace(form, senders=(*form.senders, f"a{n}@x.test"))),  # type: ignore[misc]
+            people.update("alice", lambda form, n=n: replace(form, senders=(*form.senders, f"b{n}@x.test"))),  # type: ignore[misc]
+        )
+    # A sign-in writes down when its app password was used; what the operator does meanwhile stays done.
+    await asyncio.gather(people.disable("alice", "stolen"), people.proven("alice", "phone"))
+    gone = people.update("alice", lambda form: replace(form, app_passwords=()))
+    clock.now += 2 * 86400.0
+    await asyncio.gather(gone, people.proven("alice", "phone"), return_exceptions=True)
+    for user in (people.get("alice"), shelf.kept["alice@example.test"]):
+        assert user is not None
+        assert len(user.profile.senders) == 10
+        assert user.disabled == "stolen"
+        assert user.profile.app_passwords == ()
+    await people.enable("alice")
+    assert await people.verify("alice", stolen) is None
+    people.close()
+
+
+async def test_a_password_that_is_changed_during_its_check_is_the_old_one(people: Users, shelf: Shelf) -> None:
+    """The old one would be kept in a better form, and the sign-in be taken for one with the new password."""
+    await people.add_imported("carol", imported.read("{SHA256}" + "XohImNooBHFR0OVvjcYpJ3NgPQ1qq73WKhHvch0VQtg="))
+    check = asyncio.create_task(people.verify("carol", "password"))
+    await asyncio.sleep(0)
+    new = StoredUser("carol@example.test", passwords.hash_password("a new one", b"s" * 16, CHEAP), 1.0)
+    people._put(people.get("carol"), new)
+    assert await check is None
+    assert people.get("carol") == new
+
+
 async def test_too_many_checks_at_once_are_put_off(people: Users) -> None:
     await people.add("alice", "geheim12")
     answers = await asyncio.gather(
-        *(people.verify("alice", f"wrong-{n}") for n in range(users.WAITING_MAX + 10)), return_exceptions=True
+        *(people.verify("alice", f"wrong-{n}") for n in range(hashing.WAITING_MAX + 10)), return_exceptions=True
     )
     refused = [answer for answer in answers if isinstance(answer, Refused)]
     assert len(refused) == 10

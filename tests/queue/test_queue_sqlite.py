@@ -378,6 +378,26 @@ async def test_backup_is_a_whole_queue(sqlite_store: SqliteStore, tmp_path: Path
     assert (await sqlite_store.stats(NOW)).messages == 400
 
 
+async def test_nobody_waits_while_the_copy_reaches_the_disk(
+    sqlite_store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, done = threading.Event(), threading.Event()
+
+    def slow(fd: int) -> None:
+        reached.set()
+        assert done.wait(60)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    backup = asyncio.create_task(sqlite_store.backup(f"{tmp_path}/copy.db"))
+    try:
+        assert await asyncio.to_thread(reached.wait, 60)
+        async with asyncio.timeout(20):
+            assert (await sqlite_store.stats(NOW)).messages == 0
+    finally:
+        done.set()
+    await backup
+
+
 async def test_mail_is_served_during_long_work(sqlite_store: SqliteStore) -> None:
     """As the copy for a backup does between its steps."""
     served = threading.Event()
