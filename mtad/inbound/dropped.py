@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from mtad.mail.ident import Ids, file_seed
-from mtad.mail.text import clean
+from mtad.mail.text import clean, encodable
 
 SUFFIX = ".mail"
 ENVELOPE_BYTES = 1 << 18  # as much of a file is read; what is said of recipients behind it is nothing
@@ -41,7 +41,7 @@ def names(folder: str) -> list[str] | None:
         return []
     except OSError:
         return None
-    return sorted(name for name in found if name.endswith(SUFFIX) and not name.startswith("."))
+    return sorted(name for name in found if name.endswith(SUFFIX) and not name.startswith(".") and encodable(name))
 
 
 def oldest(folder: str, found: list[str]) -> float:

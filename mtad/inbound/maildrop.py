@@ -25,6 +25,7 @@ from mtad.mail.envelope import Clock, Peer
 from mtad.mail.ident import Ids, file_seed
 from mtad.mail.replies import peer_reply
 from mtad.mail.reply import Reply
+from mtad.mail.text import encodable
 from mtad.queue.files import sync_directory
 from mtad.queue.store import StoreError
 
@@ -67,9 +68,10 @@ class Maildrop:
         async with self._lock:
             accepted = 0
             try:
-                names = self._names()
-            except OSError as error:  # no descriptor left, say: it is looked at again soon
-                self._inbound.host.events.store_trouble(f"{self._path}: {error.strerror}")
+                names = await asyncio.to_thread(self._names)  # anyone may have put a million of them there
+            except (OSError, RuntimeError) as error:  # no descriptor left, or no thread: it is looked at again soon
+                cause = error.strerror if isinstance(error, OSError) else error
+                self._inbound.host.events.store_trouble(f"{self._path}: {cause}")
                 return 0
             for name in names:
                 try:
@@ -83,6 +85,8 @@ class Maildrop:
                     break
                 except OSError as error:
                     self._inbound.host.events.maildrop_bad(name, f"stays: {error.strerror}")
+                except Exception as error:  # noqa: BLE001  (a bug costs this file its turn, and no other)
+                    self._inbound.host.events.internal_error("maildrop", error)
             if accepted:
                 with suppress(OSError):  # a file that comes back after a crash is known by its mail
                     sync_directory(self._path)
@@ -122,6 +126,8 @@ class Maildrop:
 
     async def _take(self, name: str) -> bool:
         """True: accepted and deleted. Raises BadFile, Later, StoreError, OSError."""
+        if not encodable(name):
+            raise BadFile("its name is no text")
         path = f"{self._path}/{name}"
         with _opened(path) as file:
             found = os.fstat(file.fileno())

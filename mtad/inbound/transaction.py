@@ -15,6 +15,7 @@ from mtad.mail.envelope import Envelope, Rcpt
 from mtad.mail.params import mail_params, rcpt_params
 from mtad.mail.reply import LOCAL_ERROR, Refused, Reply
 
+_BARE = re.compile(r'<(?:[^"@>]+|"(?:[^"\\]|\\.)*")>')  # a path without a domain
 _CHUNK = re.compile(r"([0-9]{1,18})(?: +(LAST))?", re.IGNORECASE | re.ASCII)
 
 
@@ -111,8 +112,8 @@ class Transaction(Verbs):
     def _path(self, text: str) -> tuple[str, str]:
         """The address and the parameters. Local programs may leave the domain away, everyone may say <postmaster>."""
         text = text.lstrip(" ")
-        if self._who == "local" and text.find("@", 0, text.find(">")) < 0 and text[:2] != "<>":
-            text = text.replace(">", f"@{self._host.domain}>", 1)
+        if self._who == "local" and (bare := _BARE.match(text)) is not None:
+            text = f"{text[: bare.end() - 1]}@{self._host.domain}{text[bare.end() - 1 :]}"
         address, parameters = mail_address.parse_path(text, utf8=True)
         return (f"postmaster@{self._host.domain}" if address == "postmaster" else address), parameters
 

@@ -13,6 +13,15 @@ def clean(text: str, limit: int = 500) -> str:
     return shown if len(shown) <= limit else shown[: max(limit - 3, 0)] + "..."[:limit]
 
 
+def encodable(text: str) -> bool:
+    """Whether it can be written as UTF-8. The name of a file may be any octets; those that are none are surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _escape(code: int) -> str:
     if code < 0x100:
         return f"\\x{code:02x}"

@@ -141,6 +141,24 @@ async def test_aliases_become_recipients_once(house: House) -> None:
     assert [row.recipient.domain for row in rows] == ["example.test", "example.test", "far.test"]
 
 
+@pytest.mark.parametrize(
+    ("written", "address"),
+    [
+        ("alice", "alice@example.test"),
+        ('"a>b"@far.test', '"a>b"@far.test'),
+        ('"a@b>c"@far.test', '"a@b>c"@far.test'),
+        ('"a\\">b"@far.test', '"a\\">b"@far.test'),
+        ('"alice"', "alice@example.test"),
+    ],
+)
+async def test_a_login_name_gets_the_domain_and_a_quoted_one_is_not_cut(
+    house: House, written: str, address: str
+) -> None:
+    assert await send(house, LOCAL, b"hi", written) == "250 2.0.0"
+    (row,) = await house.rows()
+    assert row.recipient.address == address
+
+
 async def test_domains_are_kept_as_a_labels(house: House) -> None:
     talk = house.talk(LOCAL)
     await say(talk, "MAIL FROM:<> SMTPUTF8", "RCPT TO:<x@B\u00dcCHER.test>", "DATA", "\r\nx", ".")

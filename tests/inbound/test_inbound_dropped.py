@@ -46,6 +46,7 @@ def test_what_is_no_plain_file_of_one_user_is_not_shown(tmp_path: Path) -> None:
     os.link(secret, tmp_path / "2.mail")
     os.mkfifo(tmp_path / "3.mail")
     (tmp_path / "4.mail").mkdir()
+    (tmp_path / os.fsdecode(b"5\xff.mail")).write_bytes(ENVELOPE)
     assert look(tmp_path) == []
 
 

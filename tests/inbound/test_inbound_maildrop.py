@@ -132,6 +132,35 @@ async def test_only_an_honest_file_is_read(
     assert os.path.lexists(box / "bad" / "1.1.a.mail")
 
 
+@pytest.mark.parametrize("name", [b"0\xff.mail", b"0\xed\xa0\x80.mail"])
+async def test_a_name_that_is_no_text_keeps_no_other_file_waiting(
+    house: House, box: Path, maildrop: Maildrop, name: bytes
+) -> None:
+    """Anyone may write one there."""
+    (box / os.fsdecode(name)).write_bytes(GOOD)
+    (box / "100.1.aa.mail").write_bytes(GOOD)
+    assert await maildrop.drain() == 1
+    assert left(box) == [f"{BAD}/{os.fsdecode(name)}"]
+
+
+async def test_a_file_that_meets_a_bug_keeps_no_other_file_waiting(house: House, box: Path, maildrop: Maildrop) -> None:
+    accepted_from = maildrop._inbound.host.acceptor.accepted_from
+
+    async def buggy(message_id: str) -> object:
+        if house.log == []:
+            raise ZeroDivisionError
+        return await accepted_from(message_id)
+
+    house.log.clear()
+    maildrop._inbound.host.acceptor.accepted_from = buggy  # type: ignore[method-assign, assignment]
+    (box / "100.1.aa.mail").write_bytes(GOOD)
+    (box / "101.1.aa.mail").write_bytes(GOOD)
+    assert await maildrop.drain() == 1
+    assert left(box) == ["100.1.aa.mail"]
+    assert "ZeroDivisionError" in "".join(house.log)
+    assert await maildrop.drain() == 1
+
+
 async def test_nobody_else_chooses_where_a_bad_file_goes(
     house: House, box: Path, maildrop: Maildrop, tmp_path: Path
 ) -> None:

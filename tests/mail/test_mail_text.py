@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtad.mail.text import clean
+from mtad.mail.text import clean, encodable
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,11 @@ from mtad.mail.text import clean
 )
 def test_clean(text: str, shown: str) -> None:
     assert clean(text) == shown
+
+
+def test_encodable() -> None:
+    assert encodable("größe \u2028\0")
+    assert not encodable("a\udcffb")
 
 
 def test_clean_cuts_to_the_limit() -> None:
