@@ -36,6 +36,8 @@ __all__ = ["DkimKeyError", "KeyFile", "Keys", "SigningKey", "parse", "record", "
 Algorithm = Literal["rsa", "ed25519", "both"]
 ALGORITHMS: tuple[Algorithm, ...] = ("rsa", "ed25519", "both")
 
+KEYS_MAX = 200  # of a domain; the retired are forgotten, so most of so many wait for somebody to remove their records
+
 Change = Callable[[Ring], tuple[Ring, list[Move]]]
 
 
@@ -187,6 +189,12 @@ class Keys:
         once has its file first: both ways, a crash in between leaves no key that signs unasked."""
         self._check_whole(held)
         domain = held.ring.domain
+        if len(held.ring.keys) + len(made) > KEYS_MAX:
+            waiting = len(held.ring.of(Stage.RETIRING))
+            raise DkimKeyError(
+                f"{domain} has {len(held.ring.keys)} keys, {waiting} of which wait for the removal of their records:"
+                f" mtactl dkim status {domain}"
+            )
         stage = Stage.ACTIVE if at_once or not held.ring.of(Stage.ACTIVE) else Stage.PENDING
         states = tuple(
             KeyState(

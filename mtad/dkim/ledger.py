@@ -11,8 +11,8 @@ from typing import Any
 from mtad.dkim.rotation import KeyState, Ring, Stage
 
 NAME = "state.json"
-FILE_MAX_BYTES = 256 * 1024
-KEYS_MAX = 200
+FILE_MAX_BYTES = 4 * 1024 * 1024
+KEYS_MAX = 2000  # more than are ever made: what is written here must be read again
 _VERSION = 1
 
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from mtad.dkim.canonical import RelaxedBody
 from mtad.dkim.keyrecord import ALGORITHMS, BadKey, Key, PublicKey, fitting, octets_of, words
 from mtad.dkim.taglist import expired, tag_list
-from mtad.mail import headers
+from mtad.mail import address, headers
 from mtad.mail.text import clean
 
 Verdict = Literal["pass", "fail", "permerror", "temperror", "neutral"]
@@ -173,7 +173,7 @@ def _compare(signature: _Signature, key: PublicKey, parts: Sequence[tuple[bytes,
 def _identity(raw: bytes) -> tuple[str, str]:
     """d= and s= as far as they can be told, for the report only."""
     try:
-        tags = _tags(raw[raw.index(b":") + 1 : SIGNATURE_MAX_BYTES].decode("ascii", "replace"))
+        tags = _tags(raw[raw.index(b":") + 1 : SIGNATURE_MAX_BYTES])
     except _Verdict:
         return "", ""
     domain, selector = tags.get("d", ""), tags.get("s", "")
@@ -185,10 +185,9 @@ def _signature(raw: bytes, now: float) -> _Signature:
     name, _, value = raw.partition(b":")
     if len(value) > SIGNATURE_MAX_BYTES or _BLANKS.search(value):
         raise _Verdict("permerror", "oversized signature field")
-    try:
-        tags = _tags(value.decode("ascii"))
-    except UnicodeDecodeError:
-        raise _Verdict("permerror", "signature field is not ASCII") from None
+    tags = _tags(value)
+    if not all(text.isascii() for text in tags.values()):
+        raise _Verdict("permerror", "signature field is not ASCII")
     missing = [tag for tag in ("v", "a", "b", "bh", "d", "h", "s") if not tags.get(tag)]
     if missing:
         raise _Verdict("permerror", f"{missing[0]}= is missing")
@@ -218,7 +217,7 @@ def _signature(raw: bytes, now: float) -> _Signature:
             raise _Verdict("fail", "the signature has expired")
     except ValueError as error:
         raise _Verdict("permerror", str(error)) from None
-    if "l" in tags and re.fullmatch(r"\d{1,15}", tags["l"]) is None:
+    if "l" in tags and re.fullmatch(r"[0-9]{1,15}", tags["l"]) is None:
         raise _Verdict("permerror", "malformed l=")
     identity = tags.get("i", f"@{tags['d']}").rpartition("@")[2].lower()
     if "@" not in tags.get("i", "@") or not f".{identity}".endswith(f".{tags['d'].lower()}"):
@@ -241,10 +240,20 @@ def _key(signature: _Signature, lookup: Lookup) -> Key:
         raise _Verdict("permerror", str(bad)) from None
 
 
-def _tags(text: str) -> dict[str, str]:
-    found = tag_list(text)
+def _tags(value: bytes) -> dict[str, str]:
+    """The tags of a signature; names of domains as A-labels, whatever they are in there (RFC 8616 4)."""
+    found = tag_list(value.decode("utf-8", "replace"))
     if found is None:
         raise _Verdict("permerror", "malformed tag list")
+    for name in ("d", "s", "i"):
+        local, at, domain = found.get(name, "").rpartition("@")
+        if not domain.isascii():
+            try:
+                found[name] = local + at + address.to_ascii(domain)
+            except address.AddressError:
+                continue
+    if not found.get("i", "").isascii():  # a name of the user, which counts for nothing here
+        found["i"] = "@" + found["i"].rpartition("@")[2]
     return found
 
 

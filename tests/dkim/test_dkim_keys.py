@@ -2,13 +2,16 @@ import base64
 import errno
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from mtad.dkim import ledger
 from mtad.dkim.keys import DkimKeyError, Keys, SigningKey, parse, record, strings
+from mtad.dkim.rotation import KeyState, Stage
 
 NOW = 1_700_000_000.0  # 2023-11-14
 
@@ -197,3 +200,17 @@ def test_what_a_crash_left_of_a_key_does_not_stop_the_next(tmp_path: Path) -> No
     left.write_text("half a key")
     Keys(str(tmp_path)).generate("example.test", "s1", "ed25519", NOW)
     assert not left.exists()
+
+
+def test_keys_that_nobody_removes_from_dns_do_not_add_up_without_end(tmp_path: Path) -> None:
+    """The state with all of them must stay one that can be read: without it, every key signs."""
+    keys = Keys(str(tmp_path))
+    keys.generate("example.test", "s0", "ed25519", NOW)
+    ring = ledger.read(str(tmp_path), "example.test")
+    assert ring is not None
+    old = [KeyState(f"s{n}", "rsa", Stage.RETIRING, NOW, NOW, "x" * 400, until=NOW) for n in range(1, 200)]
+    ledger.write(str(tmp_path), replace(ring, keys=(*ring.keys, *old)))
+    with pytest.raises(DkimKeyError, match=r"^example.test has 200 keys, 199 of which wait for the removal of their"):
+        keys.rotate("example.test", "s200", now=NOW)
+    assert keys.load() == []
+    assert [key.selector for key in keys.keys("example.test")] == ["s0"]

@@ -138,6 +138,32 @@ def test_what_is_wrong_with_a_signature(message: bytes, wanted: str, reason: str
     assert reason in result.reason
 
 
+@pytest.mark.parametrize(
+    ("extra", "domain", "wanted"),
+    [
+        ("", "b\u00fccher.test", "pass"),
+        ("i=m\u00fcller@mail.b\u00fccher.test; ", "b\u00fccher.test", "pass"),
+        ("i=@mail.b\u00fccher.test; ", "xn--bcher-kva.test", "pass"),
+        ("i=@b\u00fccher.test; ", "example.test", "permerror"),
+        ("", "b\u00fc\u2028cher.test", "permerror"),
+        ("z=\u00fc; ", "b\u00fccher.test", "permerror"),
+    ],
+)
+def test_international_domains(extra: str, domain: str, wanted: str) -> None:
+    """RFC 8616 4: U-labels in d=, s= and i= are asked for as A-labels."""
+    asked: list[str] = []
+
+    def found(name: str) -> Sequence[str]:
+        asked.append(name)
+        return [record(KEY)]
+
+    [result] = verify(resigned(extra, d=domain, s="schl\u00fcssel"), found, NOW)
+    assert result.result == wanted, result
+    if wanted == "pass":
+        assert asked == ["xn--schlssel-95a._domainkey.xn--bcher-kva.test"]
+        assert (result.domain, result.selector) == ("xn--bcher-kva.test", "xn--schlssel-95a")
+
+
 def test_blanks_around_the_colons_of_q_are_allowed() -> None:
     """RFC 6376 3.5."""
     assert judge(resigned("q=carrier/pigeon : dns/txt ; ")).reason != "unknown q="
