@@ -43,14 +43,22 @@ class Said:
     relay: str = ""
     tls: str = ""
     handed: Handed = HERE
+    beside: bool = False  # by a lesser MX host, which is not of the site
 
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """One attempt per recipient of the job, in order; `handed`: by their numbers, those that another system has now."""
+    """One attempt per recipient of the job, in order; `handed`: by their numbers, those that another system has now.
+    `beside`: the numbers of those whose reply is of a host that is not of the site."""
 
     attempts: Sequence[Attempt]
     handed: Mapping[int, Handed] = field(default_factory=dict)
+    beside: frozenset[int] = frozenset()
+
+    def replies(self, asked: frozenset[int]) -> list[Reply]:
+        """What the site showed by recipients that it was asked to take. Who names somebody's hosts as his best ones,
+        and his own behind them, must not close that site by what his own say."""
+        return [one.reply for one in self.attempts if one.n in asked and (one.reply.ok or one.n not in self.beside)]
 
 
 class Delivery:
@@ -89,6 +97,7 @@ class Delivery:
         return Tried(
             [Attempt(to.n, started_at, took_s, one.reply, one.relay, one.tls) for to, one in pairs],
             {to.n: one.handed for to, one in pairs if one.handed is not HERE},
+            frozenset([to.n for to, one in pairs if one.beside]),
         )
 
     async def plan(self, domain: str, sender: str = "", user: str = "") -> Plan:
@@ -194,6 +203,7 @@ class Delivery:
         address = ""
         spoke = False
         message = job.message
+        beside = bool(plan.best) and host.name not in plan.best
         while pending:
             envelope = _envelope(job, sender, pending, requiretls=message.requiretls and host.port != 0)
             try:
@@ -210,7 +220,7 @@ class Delivery:
                     known = said[index]
                     # Somebody who may take it later outweighs somebody who never will.
                     if known is None or known.reply.permanent:
-                        said[index] = Said(reply, at.relay)
+                        said[index] = Said(reply, at.relay, beside=beside)
                 if reply.status == "5.4.6" and not reply.host:
                     return [], "", spoke  # it is this very machine: hosts behind it would give the mail back
                 return left + pending, at.address if answered else address, spoke
@@ -223,7 +233,8 @@ class Delivery:
                 ours = reply.permanent and not reply.host  # our own conclusion about this host: another may be able to
                 known = said[index]
                 if not ours or known is None or known.reply.permanent:
-                    said[index] = Said(reply, host.relay, outcome.tls, _handed(plan, outcome) if reply.ok else HERE)
+                    handed = _handed(plan, outcome) if reply.ok else HERE
+                    said[index] = Said(reply, host.relay, outcome.tls, handed, beside)
                 if ours:
                     left.append(index)
                 elif reply.temporary and reply.stage in _EARLY:

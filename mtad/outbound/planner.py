@@ -58,7 +58,7 @@ class Planner:
         by_name = dict(zip(names, answers, strict=True))
         plan = route.by_mx(names, by_name, self._config, rule)
         if isinstance(plan, Remote):
-            plan = replace(plan, site=route.site_of(domain, mx, names))
+            plan = replace(plan, site=route.site_of(domain, mx, names), best=route.best_of(mx, names))
         if isinstance(plan, Remote) and (rule is None or rule.tls == "may"):
             plan = await self._security.secured(domain, mx, plan)
         return Trace(plan, rule, mx, names, by_name)

@@ -69,6 +69,7 @@ class Remote:
     password_file: str = ""
     source: tuple[str, ...] = ()  # our addresses to connect from, one of a kind; () leaves it to the system
     site: str = ""  # what is paced as one; see `site_of`
+    best: tuple[str, ...] = ()  # the names of the hosts that are it; () = all
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,17 +278,22 @@ def site_of_route(to: Target) -> str:
 def site_of(domain: str, mx: MxAnswer | Exception, hosts: Sequence[str]) -> str:
     """The name of the site that `hosts` (of `names`) belong to: all MX hosts of the best preference, or the domain
     itself without any. Domains with the same ones share a site."""
-    ranks = {name: preference for preference, name in reversed(mx.hosts)} if isinstance(mx, MxAnswer) else {}
-    best = min((ranks[host] for host in hosts if host in ranks), default=None)
-    if best is None:
+    several = best_of(mx, hosts)
+    if not several:
         return domain
-    several = sorted(name for name, preference in ranks.items() if preference == best)
     if len(several) == 1:
         return several[0]
     joined = ",".join(several)
     if len(joined) <= SITE_NAME_MAX:
         return joined
     return f"{several[0]},+{len(several) - 1},{hashlib.sha256(joined.encode()).hexdigest()[:8]}"
+
+
+def best_of(mx: MxAnswer | Exception, hosts: Sequence[str]) -> tuple[str, ...]:
+    """The MX hosts that a site is: of those that are tried, all of the best preference, by name; () without any."""
+    ranks = {name: preference for preference, name in reversed(mx.hosts)} if isinstance(mx, MxAnswer) else {}
+    best = min((ranks[host] for host in hosts if host in ranks), default=None)
+    return tuple(sorted([name for name, preference in ranks.items() if preference == best]))
 
 
 def _requirement(rule: RouteRule) -> Requirement:

@@ -194,7 +194,7 @@ class Scheduler:
             try:
                 tried = await self._attempt(running)
                 running.tried = True
-                replies = [attempt.reply for attempt in tried.attempts if attempt.n in running.asked]
+                replies = tried.replies(running.asked)
             except Damaged as why:
                 damaged = why
             except _Later as why:
@@ -234,7 +234,7 @@ class Scheduler:
                 Attempt(one.n, started_at, 0.0, stopped[one.n]) if one.n in stopped else by_number[one.n]
                 for one in running.job.recipients
             ]
-            return Tried(attempts, tried.handed)
+            return Tried(attempts, tried.handed, tried.beside)
         except (Damaged, _Later):
             raise
         except StoreError as error:
@@ -259,7 +259,7 @@ class Scheduler:
         job, now = running.job, self._clock()
         site = running.lane.site
         if isinstance(plan, Remote):
-            site = self._sites.learn(job.domain, plan.site, (host.name for host in plan.hosts))
+            site = self._sites.learn(job.domain, plan.site, plan.best or [host.name for host in plan.hosts])
         elif not isinstance(plan, Reply):
             site = self._sites.learn(job.domain, "", ())
         closed = self._sites.closed(site, job.domain, job.message.peer.user, now)

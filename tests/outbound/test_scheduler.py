@@ -332,6 +332,29 @@ async def test_no_lesser_host_than_ourselves(tmp_path):
     assert other.mails == []
 
 
+async def test_a_strangers_host_says_nothing_of_the_site_that_he_names_first(tmp_path):
+    """His MX records begin with those of somebody large, and what his own host says must not close that site."""
+    zone = "$ORIGIN test.\n@ 60 SOA ns h 1 1 1 1 1\n@ 60 NS ns\nlarge 60 MX 1 mx.large\n"
+    zone += "evil 60 MX 1 mx.large\nevil 60 MX 2 mx.evil\nmx.large 60 A 127.0.0.1\nmx.evil 60 A 127.0.0.2\n"
+    large = Peer(says={"RCPT TO:<x@evil": "451 4.7.1 not now"})
+    evil = Peer(says={"MAIL": "421 4.7.0 your IP is rate limited, try again in 4 hours"})
+    async with dns_serving(zone) as dns, serving(large):
+        server = await asyncio.start_server(evil.serve, "127.0.0.2", large.port)
+        settings = {"dns": dns.port, "port": large.port, "allow_private_addresses": True}
+        async with house(tmp_path, **settings) as made, running(made):
+            name = await made.put("x@evil.test")
+            made.scheduler.wake()
+            [row] = await made.settled(name)
+            assert row.last.host == "mx.evil.test"
+            site = made.sites.of("evil.test")
+            assert (site.name, site.hosts, site.pace.open) == ("mx.large.test", ("mx.large.test",), False)
+            name = await made.put("b@large.test")
+            made.scheduler.wake()
+            [row] = await made.settled(name)
+        server.close()
+    assert row.state == State.DONE
+
+
 async def test_a_password_that_is_wrong_is_not_shown_with_each_mail(tmp_path):
     """A smarthost may lock who fails too often."""
     (tmp_path / "secret").write_text("s3cret\n")
