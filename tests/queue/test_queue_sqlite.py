@@ -20,7 +20,7 @@ from mtad.mail.envelope import Content, State
 from mtad.queue import database
 from mtad.queue.contents import Contents
 from mtad.queue.sqlite import SqliteStore, open_read_only, open_store
-from mtad.queue.store import Damaged, Hold, Place, Selector, StoreError, StoreLocked, Trash
+from mtad.queue.store import Damaged, Hold, Place, Selector, StoreError, StoreLocked, Trash, Why
 from mtad.queue.writer import Phase, Work, one_by_one
 
 ALL = Selector(all=True)
@@ -491,7 +491,7 @@ async def test_pages_of_the_list(long_mails: SqliteStore, limit: int | None, cou
     rest: Place | None = (0, 0)
     left = limit
     while rest is not None and left != 0:
-        lines, rest, recipients, _ = await long_mails.lines(ALL, NOW, rest, left)
+        lines, rest, recipients = await long_mails.lines(ALL, NOW, rest, left)
         assert recipients <= 4
         found += [len(json.loads(line)["recipients"]) for line in lines.splitlines()]
         left = None if left is None else left - recipients
@@ -519,7 +519,8 @@ async def test_the_hot_statements_use_their_indexes(sqlite_store: SqliteStore) -
     await sqlite_store.next_due(NOW)
     await sqlite_store.select(Selector(domain="y.test"), NOW)
     await sqlite_store.mailq(NOW)
-    await sqlite_store.lines(ALL, NOW, waits=True)
+    await sqlite_store.lines(ALL, NOW, whys=[Why("x.test", "", "closed", "busy")])
+    await sqlite_store.waiting(None, NOW)
     await sqlite_store.change(Selector(ids=(message_id(1),)), Hold(), NOW)
     await sqlite_store.sweep(NOW + 10, 1.0, 1.0)
     sqlite_store._connection.set_trace_callback(None)
