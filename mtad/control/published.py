@@ -81,7 +81,8 @@ def _sight(answer: ServerAnswer, record: str) -> Sight:
 
 
 async def oldest_at(admin: Admin) -> float | None:
-    """When the oldest mail of the queue was accepted; None without any, or on a stopped daemon's data."""
+    """When the oldest mail of the queue was accepted; None without any. On a stopped daemon's data, where the queue is
+    not looked at, it may be as old as can be."""
     if admin.offline:
-        return None
+        return 0.0
     return (await admin.store.stats(admin.clock())).oldest_at

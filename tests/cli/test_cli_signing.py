@@ -3,12 +3,14 @@
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cli_run import Run
 from control_daemon import Daemon
 
+from mtad.dkim import ledger
 from mtad.dkim.verify import verify
 
 MAIL = "From: Alice <alice@example.test>\nTo: bob@example.net\nSubject: hi\n\ntext\n"
@@ -103,3 +105,17 @@ def test_a_rotation_by_words(here: Run, daemon: Daemon) -> None:
     assert "destroyed" in here("dkim", "retire", "example.test", "--selector", "one", "--now").stdout
     assert here("dns", "push").returncode == 78
     assert here("dkim", "status", "nowhere.test").returncode == 1
+
+
+def test_without_the_daemon_nobody_knows_what_mail_is_on_its_way(here: Run, root: Path) -> None:
+    here("dkim", "generate", "example.test", "--selector", "one", "--algorithm", "ed25519")
+    here("dkim", "rotate", "example.test", "--now", "--selector", "two")
+    folder = str(root / "data" / "dkim")
+    ring = ledger.read(folder, "example.test")
+    assert ring is not None
+    ledger.write(folder, replace(ring, keys=tuple(replace(key, until=1.0, since=1.0) for key in ring.keys)))
+    [row] = [line for line in here("dkim", "status", "example.test").stdout.splitlines() if " one " in line]
+    assert row.endswith("the daemon, which is not running")
+    done = here("dkim", "retire", "example.test", "--selector", "one")
+    assert (done.returncode, "mail on its way may carry the signature of one" in done.stderr) == (1, True)
+    assert "destroyed" in here("dkim", "retire", "example.test", "--selector", "one", "--now").stdout

@@ -156,7 +156,8 @@ async def dkim_status(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
             for key in ring.keys:
                 look = admin.keys.looks.get((domain, key.selector))
                 waits = watch.waits_for(key, look, now, rules, oldest)
-                if admin.offline and key.stage in (Stage.PENDING, Stage.PUBLISHED):
+                spent = key.stage is Stage.RETIRING and now >= key.until
+                if admin.offline and (spent or key.stage in (Stage.PENDING, Stage.PUBLISHED)):
                     waits = "the daemon, which is not running"
                 yield _status(ring, key, look, waits, rules)
 
