@@ -4,7 +4,10 @@ from collections.abc import Sequence
 
 GAP = 2  # between columns
 # Columns that may be cut. Before one gets shorter than this, others are left out.
-CUT = {"FROM": 16, "TO": 16, "REASON": 24, "SELECTOR": 16, "MAIL": 24, "GROUP": 24, "SITE": 16, "BREAKER": 24}
+CUT = {
+    "FROM": 16, "TO": 16, "SUBJECT": 16, "REASON": 24, "SELECTOR": 16, "MAIL": 24, "GROUP": 24, "SITE": 16,
+    "BREAKER": 24,
+}  # fmt: skip
 # What an operator misses least comes first; --json, a pipe and `queue show` have all of it.
 LEFT_OUT = ("RATE", "WARM-UP", "MAX", "SIZE", "TRIES", "FROM", "NEXT", "AGE", "CHANGED")
 
@@ -12,7 +15,9 @@ LEFT_OUT = ("RATE", "WARM-UP", "MAX", "SIZE", "TRIES", "FROM", "NEXT", "AGE", "C
 def fit(titles: Sequence[str], widths: Sequence[int], width: int) -> list[tuple[int, int]]:
     """Which columns to show, in their order, as (index, width). `widths`: what each column would like to have."""
     shown = list(range(len(titles)))
-    for title in ("", *LEFT_OUT):
+    later = LEFT_OUT.index("NEXT")
+    left_out = (*LEFT_OUT[:later], "REASON", *LEFT_OUT[later:]) if "SUBJECT" in titles else LEFT_OUT
+    for title in ("", *left_out):
         shown = [index for index in shown if titles[index] != title]
         soft = [index for index in shown if titles[index] in CUT]
         room = width - GAP * (len(shown) - 1) - sum(widths[index] for index in shown if index not in soft)

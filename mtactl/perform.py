@@ -31,7 +31,8 @@ def run(operation: Operation, options: Options, given: dict[str, Any]) -> int:
     if not sure and _asks(operation, checked, piped="-" in given.get("ids", ())):
         from mtactl.ask import sure as ask
 
-        if not ask(operation, lambda: _awaited(operation, call(operation, options, {**arguments, "dry_run": True}))):
+        preview = {**arguments, "dry_run": True}
+        if not ask(operation, given, lambda: _awaited(operation, call(operation, options, preview))):
             return EX_NOTHING
     from mtactl import render
 
@@ -43,9 +44,9 @@ def run(operation: Operation, options: Options, given: dict[str, Any]) -> int:
         from mtactl.pager import paged
 
         with paged(sys.stdout, os.environ, off=options.no_pager) as out:
-            render.show(operation, rows, style, out)
+            render.show(operation, rows, style, out, given=given)
     else:
-        render.show(operation, rows, style, sys.stdout, dry_run=dry_run)
+        render.show(operation, rows, style, sys.stdout, dry_run=dry_run, given=given)
     nothing = counted.changed == 0 and conditions(checked) != ["all"]
     if style == "text":
         sys.stdout.flush()

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import TextIO
 
@@ -14,9 +14,15 @@ from mtad.control.operation import Operation
 
 __all__ = ["FORMATS", "left", "show"]
 
+_NOTHING: Mapping[str, object] = {}
 
-def show(operation: Operation, rows: Iterable[Row], style: str, out: TextIO, *, dry_run: bool = False) -> None:
-    """Write the rows of an operation. `style`: "json", "text", or the name of a table format."""
+
+def show(
+    operation: Operation, rows: Iterable[Row], style: str, out: TextIO, *,
+    dry_run: bool = False, given: Mapping[str, object] = _NOTHING,
+) -> None:  # fmt: skip
+    """Write the rows of an operation. `style`: "json", "text", or the name of a table format. `given`: its arguments,
+    as they were typed."""
     if style == "json":
         for row in rows:
             out.write(json.dumps(row, separators=(", ", ": ")) + "\n")
@@ -41,7 +47,8 @@ def show(operation: Operation, rows: Iterable[Row], style: str, out: TextIO, *, 
         rows = ()
     else:
         rows = chain([first], rows)
-        how = next((other for member, other in how.others if member in first), how)
+        told = {*first, *(f"--{name}" for name in given)}
+        how = next((other for member, other in how.others if member in told), how)
     if style != "text":
         named(how.columns or _generic(operation), _expanded(rows), style, out, now)
     elif how.screen:
@@ -57,7 +64,7 @@ def show(operation: Operation, rows: Iterable[Row], style: str, out: TextIO, *, 
         table(how.columns, shown, out, now)
         for row in rest:
             if shown.count:
-                out.writelines(left(row.get("would_change", 0), shown.count))
+                out.writelines(left(operation, given, row.get("would_change", 0), shown.count))
             out.write(_count(operation, how, row, dry_run=dry_run) + "\n")
     elif how.columns:
         table(how.columns, _expanded(rows), out, now)
@@ -96,10 +103,13 @@ class _Counted:
         return row
 
 
-def left(count: int, shown: int) -> Iterator[str]:
-    """The line that says how many more there are than were shown."""
+def left(operation: Operation, given: Mapping[str, object], count: int, shown: int) -> Iterator[str]:
+    """The line that says how many more there are than were shown, and what shows them."""
     if count > shown:
-        yield f"... and {count - shown} more\n"
+        from mtactl.again import listing
+
+        command = listing(operation, given)
+        yield f"... and {count - shown} more{f': {command}' if command else ''}\n"
 
 
 def _but_counts(rows: Iterable[Row], counts: list[Row]) -> Iterator[Row]:

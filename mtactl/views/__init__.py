@@ -41,7 +41,7 @@ class View:
     lines: Callable[[Iterable[Row], float, int], Iterator[str]] | None = None  # of all rows as they come; now, width
     screen: Callable[[Row, float, int], Iterator[str]] | None = None  # of a row that takes the place of the one before
     past: str = ""  # of a verb that counts: "3 recipients held"
-    others: "tuple[tuple[str, View], ...]" = ()  # when the first row has this member, all are shown so
+    others: "tuple[tuple[str, View], ...]" = ()  # when the first row has this member, or "--option" was given
 
 
 PLAIN = View()

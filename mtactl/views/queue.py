@@ -227,23 +227,38 @@ LIST = (
     Column("REASON", _reason),
 )
 
+_SUBJECT = Column("SUBJECT", lambda row, now: row["subject"])
+_BY_SUBJECT = (*LIST[:-1], _SUBJECT, LIST[-1])
+
 
 def _changing(past: str) -> View:
-    return View(LIST, past=past)
+    return View(_BY_SUBJECT, past=past)
+
+
+def _ending(past: str) -> View:
+    """Of a verb that takes mail away or brings it back, whatever kept it in the queue: what it is says its subject."""
+    return View((*LIST[:-1], _SUBJECT), past=past)
 
 
 VIEWS: Mapping[str, View] = {
-    "queue.list": View(LIST, others=(("group", GROUPS), ("count", View(card=_totals)))),
+    "queue.list": View(
+        LIST,
+        others=(
+            ("group", GROUPS),
+            ("count", View(card=_totals)),
+            *((asked, View(_BY_SUBJECT)) for asked in ("--subject", "--not_subject", "--user", "--audit")),
+        ),
+    ),
     "queue.show": View(card=_message),
     "queue.stats": View(card=_stats),
     "queue.flush": _changing("due now"),
     "queue.hold": _changing("held"),
     "queue.release": _changing("released"),
     "queue.retry": _changing("rescheduled"),
-    "queue.purge": _changing("purged"),
-    "queue.restore": _changing("restored"),
+    "queue.purge": _ending("purged"),
+    "queue.restore": _ending("restored"),
     "queue.wait": View(card=_outcome),
-    "queue.bounce": _changing("returned to the sender"),
+    "queue.bounce": _ending("returned to the sender"),
     "queue.redirect": _changing("redirected"),
     "queue.hold_rule.list": View(
         (

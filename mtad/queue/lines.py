@@ -166,7 +166,7 @@ json_object({_POSTFIX}, 'recipients', json_group_array(json_object(
     )),
     'state', {_MESSAGE_STATE}, 'next_attempt', min({_NEXT}), 'expires', {_seconds("m.expires_at")},
     'tries', max(r.tries), 'domains', {_DOMAINS}, 'source', m.source, 'user', m.user,
-    'uid', iif(m.uid >= 0, m.uid, NULL), 'client_ip', m.ip, 'message_id', m.header_id
+    'uid', iif(m.uid >= 0, m.uid, NULL), 'client_ip', m.ip, 'message_id', m.header_id, 'subject', m.subject
 )
 """
 _OF_PAGE = f"""

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 import sys
 import time
 from base64 import b64encode
@@ -13,6 +14,7 @@ from control_daemon import Daemon, varlink
 from test_cli import LATER, on_terminal
 
 from mtactl import perform, progress, render
+from mtactl.again import listing
 from mtactl.piped import ids
 from mtactl.when import moment
 from mtad.control import wire
@@ -92,7 +94,57 @@ def test_a_long_preview_says_how_many_more(mtactl: Run, daemon: Daemon) -> None:
         daemon.accept("a@b.test")
     shown = mtactl("queue", "purge", "--all", "--dry-run").stdout.splitlines()
     assert len(shown) == 1 + 20 + 2
-    assert shown[-2:] == ["... and 5 more", "25 recipients would be purged"]
+    assert shown[-2:] == ["... and 5 more: mtactl queue list", "25 recipients would be purged"]
+    assert shown[0].split()[-1] == "SUBJECT"
+    assert shown[1].split()[-1] == "Hi"
+    shown = mtactl("queue", "hold", "--subject", "hi", "--to", "a@*", "--dry-run").stdout.splitlines()
+    assert shown[0].split()[-2:] == ["SUBJECT", "REASON"]
+    (command,) = (line.partition(": mtactl ")[2] for line in shown if line.startswith("... and 5 more"))
+    assert command == "queue list --to 'a@*' --state active --state ready --state deferred --subject hi"
+    assert len(mtactl(*shlex.split(command)).stdout.splitlines()) == 26
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "command"),
+    [
+        ("queue.purge", {"all": True}, "mtactl queue list"),
+        ("queue.release", {"audit": 5}, "mtactl queue list --state held --audit 5"),
+        ("queue.restore", {"last": True}, ""),
+        ("queue.purge", {"ids": ("-",)}, ""),
+        ("queue.purge", {"ids": ("3kf9", "3kfa")}, "mtactl queue list 3kf9 3kfa"),
+        ("queue.purge", {"state": ("held",), "limit": 30}, "mtactl queue list --state held --limit 30"),
+        ("queue.purge", {"subject": ("a'b; rm -rf /", "-x")},
+         """mtactl queue list --subject 'a'"'"'b; rm -rf /' --subject=-x"""),
+        ("user.remove", {"name": "alice"}, ""),
+    ],
+)  # fmt: skip
+def test_what_lists_all_of_it(name: str, given: dict[str, object], command: str) -> None:
+    assert listing(BY_NAME[name], given) == command
+
+
+@pytest.mark.parametrize(
+    ("given", "title"),
+    [((), False), (("--user", "alice"), True), (("--subject", "hi"), True), (("--not-subject", "ho"), True),
+     (("--audit", "1"), True), (("--to", "@b.test"), False)],
+)  # fmt: skip
+def test_a_list_shows_subjects_where_they_are_asked_about(
+    mtactl: Run, daemon: Daemon, given: tuple[str, ...], title: bool
+) -> None:
+    daemon.accept("a@b.test", user="alice", subject="Hi \u202e there")
+    mtactl("queue", "hold", "--all", "--reason", "look")
+    lines = mtactl("queue", "list", *given).stdout.splitlines()
+    assert ("SUBJECT" in lines[0].split()) is title
+    assert ("Hi \\u202e there" in lines[1]) is title
+    assert json.loads(mtactl("queue", "list", "--json").stdout)["subject"] == "Hi \u202e there"
+
+
+def test_what_is_purged_is_said_to_be_in_the_trash_and_how_long(
+    daemon: Daemon, short_dir: Path, repository: Path
+) -> None:
+    daemon.accept("a@b.test")
+    code, shown = on_terminal(["queue", "purge", "--to", "a@b.test"], ["n"], short_dir, repository)
+    assert code == 1
+    assert "queue purge: 1 recipient to the trash for 3 days. Go on? [y/N]:" in shown
 
 
 def test_what_can_be_undone_asks_on_a_terminal_unless_ids_were_typed(

@@ -24,6 +24,20 @@ def test_what_is_left_out(width: int, shown: list[str]) -> None:
     assert [TITLES[index] for index, _ in fit(TITLES, WANTED, width)] == shown
 
 
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        (130, [*TITLES[:-1], "SUBJECT", "REASON"]),
+        (100, ["ID", "STATE", "AGE", "NEXT", "TO", "SUBJECT", "REASON"]),
+        (80, ["ID", "STATE", "AGE", "NEXT", "TO", "SUBJECT"]),
+        (60, ["ID", "STATE", "TO", "SUBJECT"]),
+    ],
+)
+def test_where_subjects_are_asked_about_they_stay(width: int, shown: list[str]) -> None:
+    titles = [*TITLES[:-1], "SUBJECT", "REASON"]
+    assert [titles[index] for index, _ in fit(titles, [*WANTED[:-1], 22, 28], width)] == shown
+
+
 @given(st.lists(st.integers(8, 200), min_size=9, max_size=9), st.integers(90, 300))
 def test_it_fits(widths: list[int], width: int) -> None:
     widths[:6] = [14, 8, 3, 5, 5, 4]

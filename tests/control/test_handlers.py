@@ -87,6 +87,7 @@ async def test_list_row(operator: Operator) -> None:
         "uid": 1000,
         "client_ip": "192.0.2.7",
         "message_id": "<1@example.test>",
+        "subject": "Hi",
     }
     assert recipients[0] == {
         "address": "b@b.test",

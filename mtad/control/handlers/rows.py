@@ -91,6 +91,7 @@ def message(together: Sequence[queue.Row], now: float) -> Row:
         "uid": what.peer.uid if what.peer.uid >= 0 else None,
         "client_ip": what.peer.ip,
         "message_id": what.header_id,
+        "subject": what.subject,
     }
 
 
@@ -102,7 +103,6 @@ def detail(together: Sequence[queue.Row], tries: Sequence[Attempt], actions: Seq
         **message(together, now),
         "helo": what.peer.helo,
         "tls": what.peer.tls,
-        "subject": what.subject,
         "body": what.body,
         "smtputf8": what.smtputf8,
         "requiretls": what.requiretls,

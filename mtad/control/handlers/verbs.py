@@ -48,8 +48,9 @@ async def queue_release(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
 
 
 async def queue_purge(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
+    kept = {"trash_s": int(admin.config.keep.trash_s)}
     async for row in _change(admin, args, Trash(), "queue restore"):
-        yield row
+        yield row | kept if "would_change" in row else row
 
 
 async def queue_restore(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:

@@ -28,6 +28,7 @@ _MESSAGE = (
     ("uid", "int"),
     ("client_ip", "string"),
     ("message_id", "string"),
+    ("subject", "string"),
 )
 _CHANGED = (
     *_MESSAGE,
@@ -39,6 +40,7 @@ _CHANGED = (
     ("waiting", "[]object"),
 )
 _BOUNCED = (*_CHANGED, ("of", "int"))
+_PURGED = (*_CHANGED, ("trash_s", "int"))
 _GROUP = (
     ("by", "string"),
     ("group", "string"),
@@ -143,7 +145,6 @@ OPERATIONS: tuple[Operation, ...] = (
             *_MESSAGE,
             ("helo", "string"),
             ("tls", "string"),
-            ("subject", "string"),
             ("body", "string"),
             ("smtputf8", "bool"),
             ("requiretls", "bool"),
@@ -278,6 +279,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "mtactl queue purge --user alice@example.test --not-subject 'Your order' --dry-run",
         "mtactl queue purge --from '<>' --state deferred --yes --reason 'bounce storm'",
         effect=Effect.DESTROY,
+        row=_PURGED,
     ),
     _queue(
         "restore",
