@@ -160,9 +160,11 @@ def test_changes_print_their_count(mtactl: Run, daemon: Daemon) -> None:
     assert mtactl("queue", "retry", "--to", "b@b.test", "--in", "2h").stdout == "1 recipient rescheduled\n"
     assert mtactl("queue", "flush", "--all").stdout == "2 recipients due now\n"
     dry = mtactl("queue", "purge", "--all", "--dry-run").stdout.splitlines()
-    assert [line.split()[-1] for line in dry[1:-1]] == ["b@b.test", "c@b.test"]
+    assert [line.split()[-2:] for line in dry[1:-1]] == [["b@b.test", "Hi"], ["c@b.test", "Hi"]]
     assert dry[-1] == "2 recipients would be purged"
-    assert rows(mtactl("queue", "purge", "--all", "--dry-run", "--json"))[-1] == {"changed": 0, "would_change": 2}
+    assert rows(mtactl("queue", "purge", "--all", "--dry-run", "--json"))[-1] == {
+        "changed": 0, "would_change": 2, "trash_s": 3 * 86400,
+    }  # fmt: skip
     assert mtactl("queue", "purge", "--all", "--yes", "--reason", "spam").stdout == "2 recipients purged\n"
     assert any("reason=spam" in line for line in daemon.bench.lines)
     assert mtactl("queue", "restore", "--last").stdout == "2 recipients restored\n"
