@@ -11,6 +11,9 @@ from mtad.mail.text import clean
 TEXT_MAX = 2000
 ADVICE_WIDTH = 100
 SHOWN = 8
+_SUBJECT = "{:>5}  {:>5}  {:>7}  {:>5}  {:>5}  {}"
+_TITLES = ("MAILS", "LEFT", "WAITING", "HELD", "TRASH")
+_COUNTED = ("messages", "delivered", "waiting", "held", "trashed")
 
 
 def _second(at: float) -> str:
@@ -94,7 +97,10 @@ def _incident(row: Row, now: float) -> Iterator[str]:
         ("certificates", ", ".join(row["certificates"])),
     ]
     yield from pairs([(name, value) for name, value in facts if value])
-    subjects = [f"{one['messages']:>5}x {one['subject']}" for one in row["subjects"][:SHOWN]]
+    subjects = [_SUBJECT.format(*_TITLES, "SUBJECT")] if row["subjects"] else []
+    subjects += [
+        _SUBJECT.format(*(one.get(name, 0) for name in _COUNTED), one["subject"]) for one in row["subjects"][:SHOWN]
+    ]
     for title, lines in (("subjects", subjects), ("what to type next", row["next"])):
         if lines:
             yield ""

@@ -7,6 +7,8 @@ from mtactl.views import View
 from mtactl.words import Row, lines, moment, pairs, shut
 from mtad.mail.text import clean
 
+LITTLE = 4  # what is left of a limit is told when it is no more than a quarter
+
 
 def _user(row: Row, now: float) -> Iterator[str]:
     facts = [
@@ -48,8 +50,15 @@ def _frozen(row: Row, now: float) -> Iterator[str]:
     yield f"  {row['sessions']} sessions ended, {row['held']} recipients held, and what still comes will be"
     if row["active"]:
         yield f"  {row['active']} of these are being delivered just now: what the other side answers wins"
+    name, audit = row["name"], row["audit"]
     if row["held"]:
-        yield clean(f"  look: mtactl queue list --audit {row['audit']}", 2000)
+        yield clean(f"  look: mtactl queue list --audit {audit}   # audit {audit} = this freeze", 2000)
+    yield clean(f"  then: mtactl incident report --user {name}", 2000)
+    yield clean(f"        mtactl user passwd {name}   # before it is thawed", 2000)
+    if row.get("app_passwords"):
+        labels = ", ".join(row["app_passwords"])
+        yield clean(f"        mtactl user app-password remove {name} LABEL   # there are: {labels}", 2000)
+    yield clean(f"  `user thaw {name}` leaves held mail held; with --release it is sent, spam too", 2000)
 
 
 def _thawed(row: Row, now: float) -> Iterator[str]:
@@ -57,7 +66,17 @@ def _thawed(row: Row, now: float) -> Iterator[str]:
     if row.get("released"):
         yield f"  {row['released']} recipients released{shut(row.get('waiting', ()))}"
     if row.get("held"):
-        yield clean(f"  {row['held']} recipients are still held: mtactl queue release --user {row['name']}", 2000)
+        yield clean(
+            f"  {row['held']} recipients are still held: mtactl queue list --user {row['name']} --state held", 2000
+        )
+        yield clean(f"    to send them: mtactl queue release --user {row['name']}", 2000)
+    if row.get("password_changed") is False:
+        yield clean(f"  the password is still the one from before: mtactl user passwd {row['name']}", 2000)
+    yield from _app_passwords(row)
+    for name, words in (("messages", "messages"), ("new_recipients", "new recipients")):
+        most = row.get(f"{name}_per_day")
+        if most and (rest := max(most - row[name], 0)) * LITTLE <= most:
+            yield f"  {rest} of {most} {words} are left within 24 hours"
 
 
 def _removed(row: Row, now: float) -> Iterator[str]:

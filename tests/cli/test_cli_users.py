@@ -57,6 +57,29 @@ def test_passwd_says_what_else_is_a_password(alice: None, mtactl: Run) -> None:
     assert "still disabled (call us): mtactl user enable alice@example.test\n" in shown
 
 
+def test_a_freeze_and_a_thaw_say_what_comes_next(alice: None, mtactl: Run, daemon: Daemon) -> None:
+    name = "alice@example.test"
+    daemon.accept("a@b.test", "c@b.test", user=name)
+    mtactl("user", "app-password", "add", "alice", "phone")
+    mtactl("user", "limit", "alice", "--messages-per-day", "20", "--new-recipients-per-day", "2")
+    frozen = mtactl("user", "freeze", "alice", "--reason", "stolen")
+    number = json.loads(mtactl("audit", "--json").stdout.splitlines()[-1])["number"]
+    assert f"mtactl queue list --audit {number}   # audit {number} = this freeze\n" in frozen.stdout
+    assert f"mtactl user passwd {name}" in frozen.stdout
+    assert "# there are: phone\n" in frozen.stdout
+    assert "with --release it is sent, spam too\n" in frozen.stdout
+    assert frozen.stderr == f"mtactl: to undo it: mtactl user thaw {name}\n"
+    thawed = mtactl("user", "thaw", "alice")
+    assert f"the password is still the one from before: mtactl user passwd {name}\n" in thawed.stdout
+    assert "app passwords still work: phone\n" in thawed.stdout
+    assert "0 of 2 new recipients are left within 24 hours\n" in thawed.stdout
+    assert "of 20 messages" not in thawed.stdout
+    assert thawed.stderr == f"mtactl: to undo it: mtactl user freeze {name}\n"
+    mtactl("user", "freeze", "alice")
+    mtactl("user", "passwd", name, stdin="even longer\n")
+    assert "from before" not in mtactl("user", "thaw", "alice").stdout
+
+
 def test_show(alice: None, mtactl: Run) -> None:
     assert mtactl("user", "grant", "alice", "@shop.test").stdout == "alice@example.test may also send as: @shop.test\n"
     assert mtactl("user", "limit", "alice", "--messages-per-day", "0").returncode == 0

@@ -1,6 +1,7 @@
 """The past and what goes on: trace, log, incident report, top, watch, metrics and alerts, on a real store."""
 
 import asyncio
+import shlex
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
@@ -222,12 +223,39 @@ async def test_an_incident_in_numbers(operator: Operator) -> None:
     assert [row[name] for name in told] == [2, 6000, 3, 2, 2, 0, 1]
     assert row["clients"] == [{"ip": "192.0.2.7", "messages": 2}]
     assert row["next"][0].startswith("mtactl user freeze alice@example.test")
-    assert "mtactl queue purge --user alice@example.test --reason 'spam'" in row["next"]
+    assert "mtactl queue purge --user alice@example.test --subject Hi   # 1" in row["next"]
+    assert "mtactl queue list --user alice@example.test --state done   # 2 that got it" in row["next"]
+    told = {"messages": 2, "delivered": 2, "failed": 0, "waiting": 0, "held": 1, "trashed": 0}
+    assert row["subjects"] == [{"subject": "Hi"} | told]
     of_client = await operator.one("incident.report", ip="192.0.2.7", since="1h")
     assert {one["user"] for one in of_client["users"]} == {"alice@example.test", "bob@example.test"}
     assert "mtactl block add 192.0.2.7 --reason 'spam'" in of_client["next"]
     with pytest.raises(Failed, match="--user or --ip"):
         await operator.call("incident.report")
+
+
+async def test_an_incident_offers_the_spam_and_not_the_mail_beside_it(operator: Operator) -> None:
+    user = "alice@example.test"
+    hostile = "-x'; rm -rf ~ #$(id)`id`\\u202e"
+    await operator.one("user.add", name="alice", password="long enough")
+    many = ["Pills"] * 3 + ["More pills"] * 2 + [hostile] * 2 + ["Your order 7", "Your order 8", "", ""]
+    for subject in many:
+        await operator.bench.accept("a@b.test", user=user, subject=subject)
+    told = (await operator.one("incident.report", user="alice"))["next"]
+    purges = [line for line in told if line.startswith("mtactl queue purge")]
+    assert not any("order" in line or "--subject ''" in line for line in purges)
+    assert f"mtactl queue purge --user {user} --subject Pills   # 5, 2 of them with more in the subject" in purges
+    assert f"mtactl queue purge --user {user} --subject 'More pills'   # 2" in purges
+    assert len(purges) == 3
+    for line in purges:
+        words = shlex.split(line, comments=True)
+        assert words[:5] == ["mtactl", "queue", "purge", "--user", user]
+        subject = words[6] if len(words) == 7 else words[5].removeprefix("--subject=")
+        assert subject in {"Pills", "More pills", hostile}
+        count = int(line.rpartition("   # ")[2].partition(",")[0])
+        given = {"user": user, "subject": [subject], "dry_run": True}
+        assert (await operator.call("queue.purge", **given))[-1]["would_change"] == count
+    assert not any(line.startswith("mtactl queue release") for line in told)
 
 
 async def test_watching_tells_what_changes(operator: Operator) -> None:

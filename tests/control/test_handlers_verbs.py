@@ -299,14 +299,17 @@ async def test_freeze_and_the_way_back(operator: Operator) -> None:
     assert await operator.listed(state=["held"]) == ["a@b.test", "c@c.test"]
     assert operator.bench.users.get(name).disabled == "stolen"  # type: ignore[union-attr]
     row = await operator.one("user.enable", name=name)
-    assert (row["disabled"], row["held"], row["released"]) == ("", 2, 0)
+    assert (row["disabled"], row["held"], row["released"], row["password_changed"]) == ("", 2, 0, False)
+    assert row["undo"] == f"mtactl user freeze {name}"
     await operator.bench.accept("d@d.test", user=name)
     assert await operator.listed(state=["ready"]) == ["d@d.test"]
-    await operator.one("user.freeze", name=name)
+    assert (await operator.one("user.freeze", name=name))["undo"] == f"mtactl user thaw {name}"
+    await operator.one("user.passwd", name="alice", password="even longer")
     row = await operator.one("user.thaw", name=name, release=True)
-    assert (row["released"], row["held"]) == (1, 2)
+    assert (row["released"], row["held"], row["password_changed"]) == (1, 2, True)
+    assert (row["messages"], row["new_recipients"], row["new_recipients_per_day"]) == (3, 3, 200)
     assert [one["operation"] for one in await operator.call("audit", operation="user")] == [
-        "user.add", "user.freeze", "user.enable", "user.freeze", "user.thaw",
+        "user.add", "user.freeze", "user.enable", "user.freeze", "user.passwd", "user.thaw",
     ]  # fmt: skip
 
 

@@ -2,17 +2,20 @@
 
 import shlex
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mtad.control.admin import Admin, Args, Failed, Handler, Row
 from mtad.mail.event import Wanted
 from mtad.queue.history import Sent, Sought
+from mtad.queue.store import Bundle, Selector
 
 SINCE_S = 86400.0
 STEP = 5000
 SHOWN = 10
 EVENTS_MAX = 10_000
+SUBJECTS_MAX = 10_000
+PURGES = 5
 
 
 @dataclass(slots=True)
@@ -29,6 +32,7 @@ class _Sum:
     users: Counter[str] = field(default_factory=Counter)
     senders: Counter[str] = field(default_factory=Counter)
     subjects: Counter[str] = field(default_factory=Counter)
+    outcomes: dict[str, Counter[str]] = field(default_factory=dict)  # state word -> how many recipients of a subject
 
     def add(self, one: Sent) -> None:
         self.messages += 1
@@ -42,6 +46,17 @@ class _Sum:
         self.senders[one.sender] += 1
         if one.subject:
             self.subjects[one.subject] += 1
+            for state, count in one.states.items():
+                self.outcomes.setdefault(state, Counter())[one.subject] += count
+
+    def of_subjects(self) -> list[Row]:
+        """The busiest, with what became of them."""
+        words = {"delivered": "done", "failed": "failed", "waiting": "waiting", "held": "held", "trashed": "trashed"}
+        return [
+            {"subject": subject, "messages": count}
+            | {name: self.outcomes.get(state, Counter[str]())[subject] for name, state in words.items()}
+            for subject, count in self.subjects.most_common(SHOWN)
+        ]
 
 
 async def incident_report(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
@@ -62,6 +77,7 @@ async def incident_report(admin: Admin, args: Args) -> AsyncGenerator[Row, None]
     signed_in = await _sign_ins(admin, "sign-in", user, ip, since_at)
     refused = await _sign_ins(admin, "sign-in-failed", user, ip, since_at)
     profile = account.profile if account else None
+    here = await admin.store.bundles(Selector(user=user, ip="" if user else ip), "subject", admin.clock(), SUBJECTS_MAX)
     yield {
         "user": user,
         "ip": ip,
@@ -81,7 +97,7 @@ async def incident_report(admin: Admin, args: Args) -> AsyncGenerator[Row, None]
         "clients": _most(total.clients, "ip"),
         "users": _most(total.users, "user") if not user else [],
         "senders": _most(total.senders, "sender"),
-        "subjects": _most(total.subjects, "subject"),
+        "subjects": total.of_subjects(),
         "sign_ins": signed_in,
         "sign_ins_failed": refused,
         "app_passwords": [
@@ -89,7 +105,7 @@ async def incident_report(admin: Admin, args: Args) -> AsyncGenerator[Row, None]
         ],
         "certificates": list(profile.certificates if profile else ()),
         "known": account is not None,
-        "next": _next(user, ip, total, frozen=bool(account and account.disabled), known=account is not None)
+        "next": _next(user, ip, total, here, frozen=bool(account and account.disabled), known=account is not None)
         if account or total.messages or signed_in or refused
         else [],
     }
@@ -105,7 +121,7 @@ async def _sign_ins(admin: Admin, kind: str, user: str, ip: str, since_at: float
     return len(kept) + sum(1 for event in admin.events.unkept() if wanted.meets(event))
 
 
-def _next(user: str, ip: str, total: _Sum, *, frozen: bool, known: bool) -> list[str]:
+def _next(user: str, ip: str, total: _Sum, here: Sequence[Bundle], *, frozen: bool, known: bool) -> list[str]:
     """The commands that stop it, as they are typed."""
     commands: list[str] = []
     selector = f"--user {shlex.quote(user)}" if user else f"--ip {shlex.quote(ip)}"
@@ -118,15 +134,32 @@ def _next(user: str, ip: str, total: _Sum, *, frozen: bool, known: bool) -> list
     commands += [
         f"mtactl user freeze {shlex.quote(name)}" for name, _ in total.users.most_common(3) if name and not user
     ]
-    if total.states["waiting"] or total.states["held"]:
-        state = "" if total.states["waiting"] else " --state held"
-        commands += [
-            f"mtactl queue list {selector}{state}",
-            f"mtactl queue purge {selector} --reason 'spam'",
-            f"mtactl queue release {selector}",
-        ]
+    if here:
+        count = sum(one.recipients for one in here)
+        commands.append(f"mtactl queue list {selector} --group-by subject   # {count} still here")
+        commands += _purges(selector, here)
+        if total.states["held"]:
+            commands.append(f"mtactl queue release {selector}   # what is held, when the spam is gone")
+    if total.states["done"]:
+        commands.append(f"mtactl queue list {selector} --state done   # {total.states['done']} that got it")
     if frozen:
         commands.append(f"mtactl user thaw {shlex.quote(user)}")
+    return commands
+
+
+def _purges(selector: str, here: Sequence[Bundle]) -> list[str]:
+    """For each of the busiest subjects the command that takes away what is here of it. What stands alone may be what
+    the owner of the account wrote. A subject is a part of others: the count is of all that the command takes."""
+    commands = []
+    for one in here[:PURGES]:
+        if not one.key.strip() or (one.recipients < 2 and len(here) > 1):
+            continue
+        part = one.key.encode().lower()  # in ASCII, as the condition compares
+        count = sum(other.recipients for other in here if part in other.key.encode().lower())
+        more = f", {count - one.recipients} of them with more in the subject" if count > one.recipients else ""
+        quoted = shlex.quote(one.key)
+        subject = f"--subject={quoted}" if one.key.startswith("-") else f"--subject {quoted}"
+        commands.append(f"mtactl queue purge {selector} {subject}   # {count}{more}")
     return commands
 
 

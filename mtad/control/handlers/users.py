@@ -10,12 +10,11 @@ from mtad.accounts.passwords import PasswordError
 from mtad.accounts.profile import CERTIFICATES_MAX, SENDERS_MAX, Profile
 from mtad.accounts.users import UserError
 from mtad.control.admin import Admin, Args, Failed, Handler, Row
-from mtad.control.handlers.freeze import thaw
+from mtad.control.handlers.freeze import quota_of, thaw
 from mtad.control.values import DEFAULT
 from mtad.inbound import quota
 from mtad.mail import address as addresses
 from mtad.mail.reply import Refused
-from mtad.queue.store import Usage
 
 
 def _row(user: StoredUser) -> Row:
@@ -50,8 +49,7 @@ async def user_list(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
 
 async def user_show(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
     user = _known(admin, args["name"])
-    form, allowed, now = user.profile, quota.allowance(user, admin.config.limits), admin.clock()
-    usage: Usage = await admin.store.usage(user.name, now)
+    form = user.profile
     yield {
         **_row(user),
         "scheme": imported.scheme_of(user.secret),
@@ -60,10 +58,7 @@ async def user_show(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
         "senders": list(form.senders),
         "app_passwords": _app_passwords(form),
         "certificates": list(form.certificates),
-        "messages": quota.count(usage.messages, now),
-        "messages_per_day": allowed.messages,
-        "new_recipients": quota.count(usage.new, now),
-        "new_recipients_per_day": allowed.new_recipients,
+        **await quota_of(admin, user),
     }
 
 

@@ -20,6 +20,20 @@ _FINGERPRINT = Param(
 )
 _PASSWORD = Param("password", "secret", "The password.", required=True)
 _USER = (("name", "string"), ("created", "int"), ("disabled", "string"))
+_THAWED = (
+    *_USER,
+    ("released", "int"),
+    ("held", "int"),
+    ("password_changed", "bool"),
+    ("app_passwords", "[]string"),
+    ("messages", "int"),
+    ("messages_per_day", "int"),
+    ("new_recipients", "int"),
+    ("new_recipients_per_day", "int"),
+    ("waiting", "[]object"),
+    ("audit", "int"),
+    ("undo", "string"),
+)
 _SENDERS = (("name", "string"), ("senders", "[]string"))
 _CERTIFICATES = (("name", "string"), ("certificates", "[]string"))
 
@@ -118,7 +132,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "user.enable",
         "Let a user sign in again",
         (_NAME,),
-        (*_USER, ("released", "int"), ("held", "int"), ("waiting", "[]object"), ("audit", "int")),
+        _THAWED,
         effect=Effect.CHANGE,
         offline="write",
         help="Undoes `user disable`. After `user freeze` it does what `user thaw` does: mail that was held stays held.",
@@ -128,7 +142,15 @@ OPERATIONS: tuple[Operation, ...] = (
         "user.freeze",
         "Stop an account at once: sign-in, sessions, and its mail in the queue",
         (_NAME, REASON),
-        (*_USER, ("held", "int"), ("active", "int"), ("sessions", "int"), ("audit", "int"), ("undo", "string")),
+        (
+            *_USER,
+            ("held", "int"),
+            ("active", "int"),
+            ("sessions", "int"),
+            ("app_passwords", "[]string"),
+            ("audit", "int"),
+            ("undo", "string"),
+        ),
         effect=Effect.CHANGE,
         offline="write",
         help="For a stolen password: in one transaction the user is disabled, everything of the user in the queue is"
@@ -140,12 +162,13 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "user.thaw",
         "End what `user freeze` began",
-        (_NAME, Param("release", "flag", "Let go on what was held because of it."), REASON),
-        (*_USER, ("released", "int"), ("held", "int"), ("waiting", "[]object"), ("audit", "int")),
+        (_NAME, Param("release", "flag", "Also send what was held because of it: look at it first."), REASON),
+        _THAWED,
         effect=Effect.CHANGE,
         offline="write",
         help="The user may sign in again, and new mail is not held any more. What was held stays held without"
-        " --release.",
+        " --release. Says when the password is still the one from before, which app passwords work, and when little is"
+        " left of what the user may send within 24 hours.",
         examples=("mtactl user thaw alice@example.test", "mtactl user thaw alice@example.test --release"),
     ),
     Operation(
