@@ -224,7 +224,7 @@ def test_purge_asks_on_a_terminal(daemon: Daemon, short_dir: Path, repository: P
     daemon.accept("b@b.test", "c@b.test")
     code, shown = on_terminal(["queue", "purge", "--all"], ["n"], short_dir, repository)
     assert code == 1
-    assert "queue purge: 2 recipients. Go on? [y/N]:" in shown
+    assert "queue purge: 2 recipients to the trash for 3 days. Go on? [y/N]:" in shown
     assert "nothing was changed" in shown
     code, shown = on_terminal(["queue", "purge", "--all"], ["y"], short_dir, repository)
     assert code == 0

@@ -48,6 +48,7 @@ def _row(one: Dropped, reason: str) -> Row:
         "uid": one.uid,
         "client_ip": "",
         "message_id": "",
+        "subject": "",
     }  # fmt: skip
 
 

@@ -4,7 +4,12 @@ from mtad.control import values
 from mtad.control.operation import Access, Operation, Param
 
 GROUPS = {
-    "incident": "An account is stolen, or spam goes out: `user freeze`",
+    "incident": "When somebody else has an account, or spam goes out",
+}
+ABOUT = {
+    "incident": "\n\nWhile mail goes out by the second, first stop the account:"
+    " mtactl user freeze NAME --reason TEXT\n\n"
+    "Then see here what it was, and what of it is still here.",
 }
 
 _FOLLOW = Param("follow", "flag", "Go on with what happens from now on.")
