@@ -170,7 +170,7 @@ SELECTOR = (
     Param("from", "address", 'Sender: an address, "@domain", or a pattern with * and ?; "<>" is the null sender.'),
     Param("to", "address", 'Recipient: an address, "@domain", or a pattern with * and ?.'),
     Param("domain", "domain", "Domain of the recipient."),
-    Param("user", "user", "The authenticated user who sent it."),
+    Param("user", "user", "The authenticated user who sent it, in full as `user list` has it, or a pattern."),
     Param("ip", "text", "The client's IP address."),
     Param("state", "choice", "Delivery state; may be repeated: any of them.", many=True, choices=values.STATES),
     Param(
