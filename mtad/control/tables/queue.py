@@ -102,12 +102,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "List what is in the queue",
         (
             *SELECTOR,
-            Param(
-                "group_by",
-                "choice",
-                "Count together what has this in common, most first.",
-                choices=GROUP_BY,
-            ),
+            Param("group_by", "choice", "Count together what has this in common, most first.", choices=GROUP_BY),
             Param(
                 "sort",
                 "choice",
