@@ -38,6 +38,30 @@ async def test_undo_is_told_and_works(operator: Operator) -> None:
         assert await operator.count(f"queue.{undo}", audit=row["audit"]) == 1
 
 
+async def test_who_waits_for_many_recipients_looks_at_one_at_a_time(operator: Operator) -> None:
+    """Anyone may wait for a mail of theirs, as often as they like."""
+    message_id = await operator.bench.accept(*(f"u{n}@b.test" for n in range(40)), uid=1000)
+    select, looks = operator.admin.store.select, []
+
+    async def counted(*args: Any) -> Any:
+        found = await select(*args)
+        looks.append(len(found))
+        return found
+
+    operator.admin.store.select = counted  # type: ignore[method-assign]
+    operator.admin = replace(operator.admin, caller=Caller(1001, Access.ANYONE))
+    with pytest.raises(Failed, match="there is no message"):
+        await operator.call("queue.wait", id=message_id, timeout="1s")
+    operator.admin = replace(operator.admin, caller=Caller(1000, Access.ANYONE))
+    with pytest.raises(Failed, match=r"it still waits for u0@b\.test and 39 more"):
+        await operator.call("queue.wait", id=message_id, timeout="1s")
+    assert len(looks) > 4
+    assert set(looks[:-1]) == {1}
+    assert looks[-1] == 40
+    ended = await operator.bench.accept("a@b.test", "c@b.test", uid=1000, state=State.DONE)
+    assert (await operator.one("queue.wait", id=ended, timeout="1h"))["outcome"] == "delivered"
+
+
 async def test_the_trail_says_who_did_what(operator: Operator) -> None:
     await operator.bench.accept("a@b.test")
     await operator.one("queue.hold", to="@b.test", older="0s", reason="look at it")

@@ -14,6 +14,8 @@ from mtad.queue.store import Selector
 WAIT_S, WAIT_MAX_S = 30.0, 3600.0
 FIRST_LOOK_S, LAST_LOOK_S = 0.05, 1.0  # between two looks: at first most mail has its outcome, or soon
 
+OPEN_STATES = ("active", "ready", "deferred", "held")
+
 _GIVEN_UP = frozenset({State.FAILED, State.TRASHED})
 
 
@@ -24,14 +26,13 @@ async def queue_wait(admin: Admin, args: Args) -> AsyncGenerator[Row, None]:
     message_id = args["id"] or await _keyed(admin, args["key"] or "")
     loop = asyncio.get_running_loop()
     end, pause_s = loop.time() + wait_s, FIRST_LOOK_S
-    while True:
-        found = await _message(admin, message_id)
-        outcome = _outcome(found)
-        left_s = end - loop.time()
-        if outcome != "waiting" or left_s <= 0:
-            break
+    await _one(admin, message_id, queue.EVERY_STATE)
+    # One row says whether to wait on: a mail may have 10,000 recipients, and many may wait for it.
+    while (left_s := end - loop.time()) > 0 and await _one(admin, message_id, OPEN_STATES, known=True):
         await asyncio.sleep(min(pause_s, left_s))
         pause_s = min(pause_s * 2, LAST_LOOK_S)
+    found = await _message(admin, message_id)
+    outcome = _outcome(found)
     yield {**rows.message(found, admin.clock()), "outcome": outcome}
     undelivered = [row.recipient for row in found if row.recipient.state is not State.DONE]
     if outcome == "failed":
@@ -51,12 +52,24 @@ async def _keyed(admin: Admin, key: str) -> str:
     return found
 
 
+async def _one(admin: Admin, message_id: str, states: Sequence[str], *, known: bool = False) -> bool:
+    """Whether a recipient of the message is in one of these states. Failed unless the caller may know of it; one who is
+    `known` to may find none."""
+    what = Selector(ids=(message_id,), states=tuple(states))
+    found = await anext(queue.pages(admin, what, 1, admin.clock()), None)
+    caller = admin.caller
+    if not found and known:
+        return False
+    if not found or (caller.access < Access.OPERATOR and not 0 <= caller.uid == found[0].message.peer.uid):
+        raise Failed("NotFound", f"there is no message {message_id}")
+    return True
+
+
 async def _message(admin: Admin, message_id: str) -> Sequence[QueueRow]:
-    """All recipients of the message, if the caller may know of it. Failed."""
+    """All recipients of the message. Failed when it is gone."""
     what = Selector(ids=(message_id,), states=queue.EVERY_STATE)
     found = list(chain.from_iterable([page async for page in queue.pages(admin, what, None, admin.clock())]))
-    caller = admin.caller
-    if not found or (caller.access < Access.OPERATOR and not 0 <= caller.uid == found[0].message.peer.uid):
+    if not found:
         raise Failed("NotFound", f"there is no message {message_id}")
     return found
 
