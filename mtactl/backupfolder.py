@@ -143,8 +143,10 @@ def _looked_at(path: str) -> dict[str, Any]:
             if start == MAGIC:
                 return row | {"state": "encrypted"}
             about = peek(file)
-    except (BackupError, OSError):
+    except BackupError:
         return row | {"state": "damaged"}
+    except OSError:
+        return row | {"state": "unreadable"}
     counts = about["counts"]
     return row | {
         "created": int(about["created_at"]), "hostname": about["hostname"],

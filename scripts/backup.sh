@@ -4,7 +4,8 @@
 # $KEEP_DAYS days (30) go, but never the newest. Says nothing when all is well. MTA_ROOT as everywhere; MTACTL names
 # another mtactl. $BACKUP_KEY_FILE: encrypt with it. $BACKUP_CERTIFICATES=1: with the TLS certificates.
 # Exit: 0 done; 64 usage; 65 what was written does not verify, and was not kept; 69 no mtactl; 73 cannot be written;
-# 75 another one runs; or what mtactl said.
+# 75 another one runs; or what mtactl said. A backup that could not be looked at (no room in $TMPDIR, DIR where unset) is
+# kept.
 set -euo pipefail
 umask 077
 
@@ -32,6 +33,8 @@ exec 9>"$target/.lock" || fail 73 "$target cannot be written"
 flock -n 9 || fail 75 "another backup to $target runs"
 # What a run that was killed left: with the lock, nobody writes it any more.
 find "$target" -maxdepth 1 -type f -name '.mtad-*.part' -delete
+export TMPDIR=${TMPDIR:-$target} # verify needs room for the database, and here is some
+find "$target" -maxdepth 1 -type d -name 'mtad-verify-*' -exec rm -rf {} +
 
 end=.tar.gz
 create=() key=()
@@ -56,6 +59,7 @@ said=$("$mtactl" backup verify "$file" "${key[@]}" 2>&1) || {
         "$mtactl" backup prune "$target" --days "$keep" >/dev/null
         fail 1 "$said"
     fi
+    [ "$status" = 65 ] || fail "$status" "$file was not verified, and is kept: $said"
     rm -f "$file"
     fail 65 "the backup does not verify and was not kept: $said"
 }

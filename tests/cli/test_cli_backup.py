@@ -24,6 +24,15 @@ def test_a_sealed_one_comes_back_with_its_key(here: Run, daemon: Daemon, short_d
     assert here("--root", str(new), "backup", "restore", sealed, "--key-file", str(key)).returncode == 73
 
 
+def test_who_may_not_read_a_backup_is_not_told_that_it_is_damaged(here: Run, short_dir: Path) -> None:
+    name = "mtad-20261125T024741Z.tar.gz"
+    (short_dir / name).write_bytes(b"")
+    assert "damaged" in here("backup", "list", str(short_dir)).stdout
+    (short_dir / name).unlink()
+    (short_dir / name).symlink_to("/proc/self/mem")  # opens, and gives an error to who reads
+    assert "unreadable" in here("backup", "list", str(short_dir)).stdout
+
+
 def test_what_cannot_be_read_is_named(here: Run, daemon: Daemon, short_dir: Path) -> None:
     whole, new = f"{short_dir}/today.tar.gz", short_dir / "new"
     assert here("backup", "create", whole).returncode == 0

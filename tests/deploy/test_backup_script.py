@@ -91,6 +91,23 @@ def test_a_damaged_database_is_not_kept(mtad: Mtad, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
 
 
+def test_what_could_not_be_looked_at_is_kept(mtad: Mtad, tmp_path: Path) -> None:
+    """A full $TMPDIR says nothing against a backup."""
+    mtad.start()
+    fake = tmp_path / "mtactl"
+    real = SCRIPT.parents[1] / ".venv" / "bin" / "mtactl"
+    fake.write_text(
+        f'#!/bin/sh\n[ "$2" != verify ] || {{ echo "mtactl: $TMPDIR: No space left on device" >&2; exit 75; }}\n'
+        f'exec {real} "$@"\n'
+    )
+    fake.chmod(0o755)
+    (tmp_path / "out" / "mtad-verify-x").mkdir(parents=True)
+    done = backup(mtad, tmp_path / "out", MTACTL=str(fake))
+    assert done.returncode == 75
+    assert done.stderr.endswith(f"and is kept: mtactl: {tmp_path}/out: No space left on device\n")
+    assert len(list((tmp_path / "out").glob("mtad-*"))) == 1
+
+
 def test_one_at_a_time(mtad: Mtad, tmp_path: Path) -> None:
     mtad.start()
     with open(tmp_path / ".lock", "w") as lock:
