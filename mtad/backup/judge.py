@@ -27,6 +27,7 @@ from mtad.backup.sealed import Secret
 from mtad.dkim.keys import Keys
 from mtad.mail import ident
 from mtad.queue.database import APPLICATION_ID, migrations
+from mtad.queue.indexes import complaints
 
 _PROBLEMS_MAX = 20
 _BODY = "SELECT CAST(b.head AS BLOB), m.digest, m.size_bytes FROM body b JOIN message m ON m.id = b.id WHERE b.id = ?"
@@ -182,9 +183,8 @@ def _check_file(connection: sqlite3.Connection | None, member: Member, digest: A
 
 def _check_database(connection: sqlite3.Connection, digests: Mapping[str, tuple[int, str]], found: Judged) -> None:
     try:
-        verdict = connection.execute("PRAGMA integrity_check(3)").fetchall()
-        if verdict != [("ok",)]:
-            raise BackupError(f"its database is damaged: {str(verdict[0][0])[:200]}")
+        if wrong := complaints(connection, 1):
+            raise BackupError(f"its database is damaged: {wrong[0][:200]}")
         found.counts = counted(connection)
         for (number,) in connection.execute("SELECT id FROM body WHERE data IS NULL"):
             if f"queue/{ident.from_int(number)}" not in digests:

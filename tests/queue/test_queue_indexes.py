@@ -57,6 +57,33 @@ def found(paths: Paths) -> list[check.Finding]:
     return list(check.queue(paths.database, paths, check.Seen()))
 
 
+async def test_every_table_may_have_rows(paths: Paths) -> None:
+    """SQLite 3.40 takes each row of hard_bounce for a damaged one: no backup with one verified, or came back."""
+    await filled(paths, count=4)
+    with closing(sqlite3.connect(paths.database)) as connection:
+        connection.execute(
+            "INSERT INTO hard_bounce VALUES ('u', 'a@b.test', 1795605472.3, 7), ('v', 'a@b.test', 2.0, 8)"
+        )
+        connection.commit()
+        assert indexes.complaints(connection, 1) == []
+    assert found(paths) == []
+
+
+async def test_what_is_damaged_is_seen_behind_a_false_alarm(paths: Paths) -> None:
+    await filled(paths)
+    with closing(sqlite3.connect(paths.database)) as connection:
+        connection.executemany("INSERT INTO hard_bounce VALUES ('u', ?, 2.0, 7)", [(f"{n}@b.test",) for n in range(9)])
+        connection.execute("CREATE TABLE late (here TEXT)")  # looked at after hard_bounce
+        connection.execute("INSERT INTO late VALUES (NULL)")
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute(
+            "UPDATE sqlite_schema SET sql = 'CREATE TABLE late (here TEXT NOT NULL)' WHERE name = 'late'"
+        )
+        connection.commit()
+    with closing(sqlite3.connect(paths.database)) as connection:
+        assert indexes.complaints(connection, 1) == ["NULL value in late.here"]
+
+
 @pytest.mark.parametrize("name", ["recipient_due", "recipient_open", "message_finished", "attempt_message"])
 @pytest.mark.parametrize("octets", [bytes(PAGE), b"\xff" * 60, b"\x0a\x00\x00\x00\x01"])
 async def test_an_index_that_cannot_be_read(paths: Paths, name: str, octets: bytes) -> None:
