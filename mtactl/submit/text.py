@@ -93,7 +93,11 @@ def head_and_body(text: bytes) -> tuple[list[bytes], bytes, bool]:
     """
     at = 0
     while text.startswith(b"From ", _after_marks(text, at)):
-        at = text.find(b"\n", at) + 1
+        line = at
+        at = text.find(b"\n", line) + 1
+        if _is_field(text[line : at or len(text)]):  # "From : a@b.test" (RFC 5322 4.5)
+            at = line
+            break
         if not at:
             return [], b"", False
     fields: list[bytes] = []

@@ -6,6 +6,7 @@ Every octet is looked at once: the body is hashed for the digest, and for DKIM w
 import asyncio
 import errno
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,6 +19,8 @@ from mtad.mail.reply import LOCAL_ERROR, Refused, Reply
 from mtad.queue.files import INLINE_MAX_BYTES, BodyWriter
 
 _CHUNKS_MAX = 256
+
+_MAILBOX_LINE = re.compile(rb">?From (?![ \t]*:)")  # "From : a@b.test" is a field (RFC 5322 4.5)
 
 HEADER_TOO_BIG = Reply(552, "5.3.4", "Message header is too big", stage="final")
 NO_ROOM = Reply(452, "4.3.1", "Insufficient system storage", stage="final")
@@ -170,7 +173,7 @@ class Spool:
 def split(octets: bytes) -> tuple[bytes, bytes]:
     """(head, body). The head is fields only: it ends where a line is no field, as if the empty line had been there, and
     a mailbox line ("From x Mon ...") before it is dropped. Text without any field is all body."""
-    if octets.startswith((b"From ", b">From ")):
+    if _MAILBOX_LINE.match(octets):
         octets = octets[octets.find(b"\n") + 1 :]
     head, body = headers.split(octets)
     if not headers.malformed(head):

@@ -67,6 +67,8 @@ def test_only_a_single_recipient_is_named() -> None:
         (b"just text\r\n\r\nmore", b"\r\n", b"just text\r\n\r\nmore"),
         (b"A: 1\r\ntext\r\nB: 2\r\n\r\nx", b"A: 1\r\n\r\n", b"text\r\nB: 2\r\n\r\nx"),
         (b"From x@y Mon Jan 1\r\nA: 1\r\n\r\nx", b"A: 1\r\n\r\n", b"x"),
+        (b"From : a@b.test\r\nA: 1\r\n\r\nx", b"From : a@b.test\r\nA: 1\r\n\r\n", b"x"),
+        (b"From x@y Mon 10:00\r\nFrom \t: a\r\n\r\nx", b"From \t: a\r\n\r\n", b"x"),
         (b">From x\r\nA: 1\r\n\tfolded\r\n\r\nx", b"A: 1\r\n\tfolded\r\n\r\n", b"x"),
     ],
 )

@@ -84,6 +84,7 @@ def test_many_carriage_returns_are_linear_and_bounded() -> None:
         (b"A: 1\n folded\n\nbody\n", [b"a"], b"body\n", True),
         (b"From me Mon\n>From you\n>>From x\nA: 1\n\nb\n", [b"a"], b"b\n", True),
         (b"A: 1\nFrom me Mon\n\nb\n", [b"a"], b"From me Mon\n\nb\n", True),
+        (b"From me Mon 10:00\nFrom : a\nA: 1\n\nb\n", [b"from", b"a"], b"b\n", True),
         (b"hello\nthere\n", [], b"hello\nthere\n", True),
         (b"\nhello\n", [], b"hello\n", True),
         (b" indented\n", [], b" indented\n", True),
