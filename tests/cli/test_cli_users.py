@@ -130,3 +130,12 @@ def test_without_a_daemon(mtactl: Run, short_dir: Path) -> None:
     assert mtactl("user", "verify", "bob", stdin="schemepass\n").returncode == 0
     assert mtactl("user", "disable", "bob").returncode == 0
     assert mtactl("user", "verify", "bob", stdin="schemepass\n").returncode == 77
+
+
+def test_a_password_that_cannot_be_one_is_no_option(here: Run, daemon: Daemon) -> None:
+    for line, said in (("with\ttab1234\n", "control characters"), ("x" * 2000 + "\n", "longer than")):
+        refused = here("user", "add", "zoe", stdin=line)
+        assert refused.returncode == 64
+        assert refused.stderr.startswith("mtactl: the password ")
+        assert said in refused.stderr
+        assert line.strip() not in refused.stderr
