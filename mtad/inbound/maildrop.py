@@ -206,7 +206,7 @@ class Maildrop:
         self._inbound.host.events.maildrop_bad(name, cause)
         try:
             with _own_directory(f"{self._path}/{BAD}") as bad:
-                os.rename(f"{self._path}/{name}", name, dst_dir_fd=bad)
+                os.rename(f"{self._path}/{name}", _free(name, bad), dst_dir_fd=bad)
         except OSError as error:
             self._inbound.host.events.maildrop_bad(name, f"cannot be set aside: {error.strerror}")
 
@@ -221,6 +221,16 @@ def _own_directory(path: str) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def _free(name: str, folder: int) -> str:
+    """A name that no file of the folder has: none takes the place of another."""
+    free, number = name, 0
+    with suppress(FileNotFoundError):
+        while os.stat(free, dir_fd=folder, follow_symlinks=False):
+            number += 1
+            free = f"{name}.{number}"
+    return free
 
 
 def _opened(path: str) -> BinaryIO:

@@ -161,6 +161,14 @@ async def test_a_file_that_meets_a_bug_keeps_no_other_file_waiting(house: House,
     assert await maildrop.drain() == 1
 
 
+async def test_a_bad_file_does_not_take_the_place_of_another(box: Path, maildrop: Maildrop) -> None:
+    for text in (b"one", b"two", b"three"):
+        (box / "1.mail").write_bytes(text)
+        assert await maildrop.drain() == 0
+    bad = box / BAD
+    assert [(bad / name).read_bytes() for name in ("1.mail", "1.mail.1", "1.mail.2")] == [b"one", b"two", b"three"]
+
+
 async def test_nobody_else_chooses_where_a_bad_file_goes(
     house: House, box: Path, maildrop: Maildrop, tmp_path: Path
 ) -> None:
