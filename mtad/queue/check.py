@@ -115,9 +115,10 @@ def _strays(connection: sqlite3.Connection) -> Iterator[Finding]:
         yield Finding("error", f"the database is damaged: row {row} of {table} belongs to no message", _RESTORE)
 
 
+# "+": by the message and not by the state, of which there are as many as the queue is long.
 _BODIES = """
 SELECT m.id, m.size_bytes, m.digest, b.id IS NOT NULL, CAST(b.head AS BLOB), CAST(b.data AS BLOB),
-    (SELECT count(*) FROM recipient r WHERE r.message = m.id AND r.state = ?)
+    (SELECT count(*) FROM recipient r WHERE r.message = m.id AND +r.state = ?)
 FROM message m LEFT JOIN body b ON b.id = m.id
 WHERE m.finished_at IS NULL OR m.id IN (SELECT message FROM parked) ORDER BY m.id
 """

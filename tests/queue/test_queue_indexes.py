@@ -165,3 +165,11 @@ async def test_what_is_only_in_the_log_of_the_database_is_not_forgotten(paths: P
     indexes.mend(paths)
     assert rows(paths.database) == before
     assert found(paths) == []
+
+
+async def test_a_check_asks_for_the_recipients_of_a_mail_alone(paths: Paths) -> None:
+    """Not for all that are ready, again for each mail: 30,000 took 37 s."""
+    await filled(paths, 0, 1)
+    with closing(sqlite3.connect(paths.database)) as connection:
+        plan = [step[3] for step in connection.execute(f"EXPLAIN QUERY PLAN {check._BODIES}", (0,))]
+    assert [step for step in plan if step.startswith("SEARCH r ")] == ["SEARCH r USING PRIMARY KEY (message=?)"]
