@@ -91,6 +91,8 @@ def named(file: str, *, sealed: bool) -> str:
         return file
     path = os.path.abspath(file)
     if not os.path.isdir(path):
+        if "." not in os.path.basename(path) and not os.path.lexists(path):  # it is where backups are to be, rather
+            raise CallError(f"{path} is no directory: make it, or name a file as {path}.tar.gz", EX_CANTCREAT)
         return path
     stamp, end = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()), ".tar.gz" + ".sealed" * sealed
     named, number = f"{path}/mtad-{stamp}{end}", 1

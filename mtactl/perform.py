@@ -68,9 +68,9 @@ def _hint(operation: Operation, counted: "_Counts", *, nothing: bool, dry_run: b
         say(f"to undo it: {counted.undo}")
     elif operation.name == "user.app_password.add":
         say("it is shown this once, and kept nowhere")
-    elif operation.name == "dkim.generate":
+    elif operation.name == "dkim.generate" and not counted.waiting:
         say("mail of the domain is signed with each of its keys: publish these records before it leaves")
-    elif operation.name == "dkim.rotate" and counted.waiting:
+    elif operation.name in {"dkim.generate", "dkim.rotate"} and counted.waiting:
         say("publish these records; the daemon looks for them, and switches by itself: `mtactl dkim status`")
     elif operation.stream and not counted.rows and sys.stdout.isatty() and operation.name != "queue.mailq":
         say("the queue is empty" if operation.name == "queue.list" else "there is none")
@@ -237,7 +237,12 @@ def call(
     from mtactl import local
 
     rows = local.run(operation, arguments, options.root, down)
-    first = next(rows, None)
+    try:
+        first = next(rows, None)
+    except CallError as error:
+        if error.name in {"NothingMatched", "NotFound"} and not quiet:
+            say(local.NOTE)
+        raise
     if not quiet:
         say(local.NOTE)
     if first is not None:

@@ -69,9 +69,12 @@ def show(
     elif how.columns:
         table(how.columns, _expanded(rows), out, now)
     else:
-        for n, row in enumerate(rows):
-            out.write("\n" * (n > 0))
-            out.writelines(f"{line}\n" for line in (how.card or _card)(row, now))
+        before = 0
+        for row in rows:
+            lines = list((how.card or _card)(row, now))
+            out.write("\n" * (before > 0 and max(before, len(lines)) > 1))  # single lines stand together
+            out.writelines(f"{line}\n" for line in lines)
+            before = len(lines)
 
 
 def screens(draw: Callable[[Row, float, int], Iterator[str]], rows: Iterable[Row], out: TextIO) -> None:

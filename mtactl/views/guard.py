@@ -63,7 +63,7 @@ VIEWS: Mapping[str, View] = {
             Column("SCOPE", lambda row, now: row["scope"]),
             Column("WHAT", lambda row, now: row["what"]),
             Column("COUNT", lambda row, now: row["count"], right=True),
-            Column("LIMIT", lambda row, now: row["limit"] or _expires(row, now)),
+            Column("LIMIT", lambda row, now: "none" if row["limit"] == "0" else row["limit"] or _expires(row, now)),
             Column("SETTING", lambda row, now: row["setting"]),
         )
     ),

@@ -12,13 +12,17 @@ def _whose(row: Row) -> str:
     return row["user"] or "everybody"
 
 
+def _of(row: Row) -> str:
+    return f" of {row['user']}" if row["user"] else ", whoever sends it,"
+
+
 def _added(row: Row, now: float) -> Iterator[str]:
     until = f" until {moment(row['expires'])}" if row["expires"] is not None else ""
-    yield clean(f"{row['address']}: no more mail of {_whose(row)}{until}", 2000)
+    yield clean(f"{row['address']}: gets no more mail{_of(row)}{until}", 2000)
 
 
 def _removed(row: Row, now: float) -> Iterator[str]:
-    yield clean(f"{row['address']}: mail of {_whose(row)} is sent again", 2000)
+    yield clean(f"{row['address']}: gets mail{_of(row)} again", 2000)
 
 
 _COLUMNS = (

@@ -35,6 +35,13 @@ def _words(param: Param, value: Any) -> list[str]:
         case (sign, number):
             return [f"{flag} {sign}{number}"]
         case float() as seconds:
-            return [f"{flag} {seconds:.0f}s"]
+            return [f"{flag} {_duration(seconds)}"]
         case _:
             return [str(value) if param.positional else f"{flag} {value}"]
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds and seconds % length == 0:
+            return f"{seconds / length:.0f}{unit}"
+    return f"{seconds:.0f}s"

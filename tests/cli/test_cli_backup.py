@@ -48,3 +48,9 @@ def test_what_cannot_be_read_is_named(here: Run, daemon: Daemon, short_dir: Path
         assert (refused.returncode, said in refused.stderr) == (65, True), refused.stderr
     os.close(reads)
     assert not new.exists() or os.listdir(new / "data") == [".lock"]
+
+
+def test_a_directory_that_is_not_there_does_not_become_a_file(here: Run, short_dir: Path) -> None:
+    done = here("backup", "create", f"{short_dir}/backups")
+    assert (done.returncode, "is no directory: make it" in done.stderr) == (73, True)
+    assert not (short_dir / "backups").exists()

@@ -1,14 +1,18 @@
 """Man pages, completions and the reference: as the tables are now, without a fault, and of use in a shell."""
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from control_daemon import Daemon
 
+from mtactl.cli import Tree, tree
 from mtactl.gen import source
 from mtactl.gen.__main__ import files, stale
 from mtactl.gen.source import EXIT_CODES
@@ -92,3 +96,47 @@ def test_bash_completes_commands_options_and_live_values(
 @pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
 def test_bash_does_not_wait_for_a_daemon_that_is_down(repository: Path, tmp_path: Path) -> None:
     assert completed(repository, tmp_path, "mtactl queue show ", tmp_path) == set()
+
+
+def test_every_printed_example_parses() -> None:
+    """Those of the commands that no operation is behind, too; a file that is named need not be there."""
+    tried = 0
+    for group in source.groups():
+        for command in group.commands:
+            paths = [path for example in command.examples for words in _calls(example) if (path := _parsed(words))]
+            tried += len(paths)
+    assert tried > len(OPERATIONS)
+
+
+def _calls(example: str) -> list[list[str]]:
+    """The calls of mtactl in a line for the shell, also those that another host is sent."""
+    words = shlex.shlex(re.sub(r"\$\(.*?\)|'<>'", "VALUE", example), posix=True, punctuation_chars="|<>;&")
+    words.whitespace_split = True
+    calls: list[list[str]] = []
+    inside = False
+    for word in words:
+        if word == "mtactl":
+            calls.append([])
+            inside = True
+        elif set(word) <= set("|<>;&"):
+            inside = False
+        elif inside:
+            calls[-1].append(word)
+    return calls
+
+
+def _parsed(words: list[str]) -> str:
+    """The path of the command whose arguments these are; "" when only a file is wanting. ClickException."""
+    command: click.Command = tree()
+    context, path = click.Context(command, info_name="mtactl"), []
+    while isinstance(command, Tree):
+        name, inner, words = command.resolve_command(context, words)
+        assert inner is not None
+        command, path = inner, [*path, str(name)]
+    try:
+        command.make_context(path[-1], words, parent=context)
+    except click.BadParameter as error:
+        if "No such file" in error.format_message():
+            return ""
+        raise
+    return " ".join(path)

@@ -217,7 +217,13 @@ async def test_what_lies_in_the_maildrop_is_listed_too(operator: Operator) -> No
         [{part: one[part] for part in ("address", "orig_address", "delay_reason")} for one in row[name]]
         for name in shown
     }  # fmt: skip
-    assert len(await operator.call("queue.list", domain="b.test")) == 1
+    for given, meant in (
+        ({"domain": "y.test"}, ["b@y.test"]), ({"from_": "<>"}, ["a@x.test", "b@y.test"]),
+        ({"to": "A@*"}, ["a@x.test"]),
+        ({"from_": "@x.test"}, []), ({"ids": [row["queue_id"][:9]]}, ["a@x.test", "b@y.test"]), ({"ids": ["0000"]}, []),
+        ({"newer": "1h"}, []), ({"state": ["held"]}, []), ({"user": "a"}, []), ({"from_": "<>", "limit": 3}, []),
+    ):  # fmt: skip
+        assert [one for one in await operator.listed(**given) if one != "b@b.test"] == meant, given
     assert (await operator.one("status"))["maildrop"] == 1
     with pytest.raises(Failed, match="waits in the maildrop still"):
         await operator.call("queue.show", ids=[row["queue_id"]])
@@ -474,7 +480,7 @@ def test_the_selector_in_the_log() -> None:
         "all": True,
     }  # fmt: skip
     said = words(BY_NAME["queue.list"], check(BY_NAME["queue.list"], given))
-    assert said == "3kf9 3kfa.2 --from <> --state held --state trashed --older 7200s --size >4096 --limit 5 --all"
+    assert said == "3kf9 3kfa.2 --from <> --state held --state trashed --older 2h --size >4096 --limit 5 --all"
 
 
 async def test_below_its_access_nothing_happens(operator: Operator) -> None:

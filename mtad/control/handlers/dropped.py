@@ -1,15 +1,44 @@
 """Mail that waits as files in the maildrop, as lines of the queue's listings: it is no mail of the queue yet."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+import math
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 
 from mtad.control.admin import Admin, Row
 from mtad.inbound import dropped
 from mtad.inbound.dropped import Dropped
+from mtad.queue.holdrules import matches
+from mtad.queue.store import Selector
 
 WORD = "maildrop"  # its state, and Postfix's name of the queue
 AT_ONCE = 200
 NOT_READ = "(not readable)"
+
+
+async def selected(admin: Admin, what: Selector, now: float) -> AsyncGenerator[Row, None]:
+    """Those that a selector means, by what a file tells: its id, from whom, to whom, its age. By others, none."""
+    told = replace(what, ids=(), sender="", recipient="", domain="", older_s=None, newer_s=None, all=True)
+    if told != Selector(all=True):
+        return
+    ids = tuple(one.partition(".")[0] for one in what.ids)
+    async for row in listed(admin, None, now):
+        old_s = now - row["arrival_time"]
+        row["recipients"] = [one for one in row["recipients"] if _meant(what, row["sender"], one["address"])]
+        aged = old_s > (what.older_s or -math.inf) and old_s < (what.newer_s or math.inf)
+        if row["recipients"] and aged and (not ids or row["queue_id"].startswith(ids)):
+            yield row | {"domains": _domains([one["address"] for one in row["recipients"]])}
+
+
+def _meant(what: Selector, sender: str, address: str) -> bool:
+    if what.sender == "<>" and sender:
+        return False
+    pairs = (
+        ("" if what.sender == "<>" else what.sender, sender),
+        (what.recipient, address),
+        (what.domain and f"@{what.domain}", address),
+    )
+    return all(not pattern or matches(pattern, text) for pattern, text in pairs)
 
 
 async def listed(admin: Admin, uid: int | None, now: float) -> AsyncGenerator[Row, None]:
@@ -42,7 +71,7 @@ def _row(one: Dropped, reason: str) -> Row:
         "next_attempt": None,
         "expires": 0,
         "tries": 0,
-        "domains": sorted({address.rpartition("@")[2].lower() for address in one.recipients}),
+        "domains": _domains(one.recipients),
         "source": WORD,
         "user": "",
         "uid": one.uid,
@@ -50,6 +79,10 @@ def _row(one: Dropped, reason: str) -> Row:
         "message_id": "",
         "subject": "",
     }  # fmt: skip
+
+
+def _domains(addresses: Sequence[str]) -> list[str]:
+    return sorted({address.rpartition("@")[2].lower() for address in addresses})
 
 
 def as_mailq(row: Row) -> Row:

@@ -114,8 +114,9 @@ async def queue_list(admin: Admin, args: Args) -> AsyncGenerator[Row | Lines, No
             yield row
     except ValueError as error:  # a prefix of more than one id, and the like
         raise Failed("Usage", str(error)) from None
-    if what == Selector(all=True) and not (args["group_by"] or args["sort"] or args["count"]):
-        async for row in dropped.listed(admin, None, now):
+    if not (args["group_by"] or args["sort"] or args["count"] or limit):
+        async for row in dropped.selected(admin, what, now):
+            empty = False
             yield row
     if empty and args["count"]:
         yield {"count": 0, "messages": 0, "size_bytes": 0, "oldest": None}
