@@ -13,16 +13,20 @@ def _whose(row: Row) -> str:
 
 
 def _of(row: Row) -> str:
-    return f" of {row['user']}" if row["user"] else ", whoever sends it,"
+    return f" of {row['user']}" if row["user"] else ""
+
+
+def _all(row: Row) -> str:
+    return "" if row["user"] else ", whoever sends it"
 
 
 def _added(row: Row, now: float) -> Iterator[str]:
     until = f" until {moment(row['expires'])}" if row["expires"] is not None else ""
-    yield clean(f"{row['address']}: gets no more mail{_of(row)}{until}", 2000)
+    yield clean(f"{row['address']}: gets no more mail{_of(row)}{until}{_all(row)}", 2000)
 
 
 def _removed(row: Row, now: float) -> Iterator[str]:
-    yield clean(f"{row['address']}: gets mail{_of(row)} again", 2000)
+    yield clean(f"{row['address']}: gets mail{_of(row)} again{_all(row)}", 2000)
 
 
 _COLUMNS = (

@@ -458,6 +458,8 @@ def test_reading_without_a_daemon(mtactl: Run, stopped: Path) -> None:
     assert done.stderr == "mtactl: mtad is not running; using its data directly\n"
     assert rows(done)[0]["queue_name"] == "deferred"
     assert mtactl("queue", "show", str(rows(done)[0]["queue_id"])).returncode == 0
+    none = mtactl("queue", "list", "--from", "nobody@example.test")
+    assert none.stderr == f"{done.stderr}mtactl: nothing matched\n"
     assert rows(mtactl("queue", "stats", "--json"))[0]["deferred"] == 1
     assert rows(mtactl("user", "list", "--json"))[0]["name"] == "alice@example.test"
     assert mtactl("queue", "mailq").stdout.startswith("----Queue ID")

@@ -141,3 +141,17 @@ def test_the_reason_in_a_table_is_what_was_said() -> None:
         ("put off by host of the said: x", "put off by host of the said: x"),
     ):
         assert reason({"delay_reason": whole}, 0.0) == shown
+
+
+def test_rows_of_a_line_stand_together() -> None:
+    rows = [{"address": "b@b.test", "user": user, "expires": None} for user in ("", "al@a.test")]
+    out = io.StringIO()
+    render.show(BY_NAME["suppress.remove"], iter(rows), "text", out)
+    assert out.getvalue() == "b@b.test: gets mail again, whoever sends it\nb@b.test: gets mail of al@a.test again\n"
+
+
+def test_a_limit_of_nothing_is_none() -> None:
+    row = {"scope": "domain", "what": "messages", "count": 0, "limit": "0", "setting": "limits.domain_message_rate"}
+    out = io.StringIO()
+    render.show(BY_NAME["limit.show"], iter([row]), "text", out)
+    assert out.getvalue().splitlines()[1].split() == ["domain", "messages", "0", "none", "limits.domain_message_rate"]
