@@ -61,10 +61,15 @@ class Tree(click.Group):
         if name not in self.words and not name.startswith("-") and not ctx.resilient_parsing:
             from difflib import get_close_matches
 
-            close = get_close_matches(name, self.words, 1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
+            close = self._below(ctx, name)[:3] or get_close_matches(name, self.words, 1)
+            hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
             ctx.fail(f"There is no command {name!a}.{hint}")
         return super().resolve_command(ctx, args)
+
+    def _below(self, ctx: click.Context, name: str) -> list[str]:
+        """Where a command of that name is: "hold" is one of the queue's."""
+        groups = ((word, self.get_command(ctx, word)) for word in self.words)
+        return [f"{word} {name}" for word, group in groups if isinstance(group, Tree) and name in group.words]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

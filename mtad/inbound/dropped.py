@@ -82,7 +82,7 @@ def _look(path: str, name: str, uid: int | None, now: float) -> Dropped | None:
     return Dropped(
         Ids(lambda: min(state.st_mtime, now), random.Random(seed)).new(),
         state.st_uid,
-        state.st_mtime,
+        min(max(state.st_mtime, 0.0), now),  # it is whatever its owner wants
         state.st_size,
         None if mail is None else _text(mail[1]),
         tuple(_text(to[1]) for line in envelope[1:] if (to := _RCPT.match(line))),

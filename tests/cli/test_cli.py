@@ -63,6 +63,7 @@ def test_examples_are_right(here: Run) -> None:
         (["queue"], 64, "purge"),
         (["queu"], 64, "Did you mean 'queue'"),
         (["queue", "lst"], 64, "Did you mean 'list'"),
+        (["hold"], 64, "Did you mean 'queue hold'"),
         (["queue", "list", "--form", "x"], 64, "--from"),
         (["queue", "list", "--older", "5"], 64, "--older: '5' is not an age"),
         (["queue", "list", "--state", "x"], 64, "--state"),

@@ -54,3 +54,10 @@ def test_a_folder_that_is_not_there_is_empty(tmp_path: Path) -> None:
     assert dropped.names(str(tmp_path / "none")) == []
     assert dropped.names(str(Path(__file__))) is None
     assert dropped.oldest(str(tmp_path), ["gone.mail"]) == 0.0
+
+
+def test_a_time_that_no_clock_shows_is_not_shown(tmp_path: Path) -> None:
+    for name, at in (("1.mail", -5000), ("2.mail", 1 << 33)):
+        (tmp_path / name).write_bytes(ENVELOPE)
+        os.utime(tmp_path / name, (at, at))
+    assert [one.at for one in look(tmp_path)] == [0.0, NOW]
