@@ -177,7 +177,8 @@ class Ledger:
                 found.duplicates += max(0, len(copies) - 1) + max(0, bounces - 1)
                 for earlier, later in pairwise(copies):
                     if not any(-1.0 <= died - earlier.at <= WINDOW_S and died <= later.at for died in self.deaths):
-                        found.strays.append(f"{mail.token} {to}")
+                        next_death = min((died for died in self.deaths if died >= earlier.at), default=later.at)
+                        found.strays.append(f"{mail.token} {to} {next_death - earlier.at:.1f} s before")
         return found
 
 

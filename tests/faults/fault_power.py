@@ -113,9 +113,10 @@ async def _cuts(
                         await asyncio.sleep(rng.uniform(0.05, 0.8))
                         stood = time.monotonic()
                         await _stopped(host)
+                        cut_at = ledger.now()  # the copy may take seconds
                         disk.cut(root / "copy")
                         then = copy.deepcopy(ledger)
-                        then.died(then.now(), sink.busy + then.recent(then.now()))
+                        then.died(cut_at, sink.busy + then.recent(cut_at))
                         total.add(await _after(root, again, after, then))
                         done += 1
                         ledger.stood_s += time.monotonic() - stood
