@@ -3,6 +3,9 @@ setting, each page and heading that another page leads to."""
 
 import re
 import shlex
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,6 +109,17 @@ def test_wrong_lines_are_found_out() -> None:
     ]  # fmt: skip
     seen = [words for page in WRITTEN for words in typed(page.read_text()) if words[:1] == ["mtactl"]]
     assert len(seen) > 60
+
+
+def test_help_is_quoted_as_it_is() -> None:
+    """What docs/operating.md shows of it."""
+    page = (ROOT / "docs" / "operating.md").read_text()
+    quoted = re.findall(r"^    \$ (mtactl .*--help \| .*)\n((?:    (?!\$ ).*\n)+)", page, re.MULTILINE)
+    assert len(quoted) == 3
+    for command, shown in quoted:
+        line = command.replace("mtactl", f"{shlex.quote(sys.executable)} -m mtactl", 1)
+        done = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        assert textwrap.dedent(done.stdout) == textwrap.dedent(shown), command
 
 
 def script(path: str, words: list[str]) -> None:
