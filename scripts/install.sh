@@ -232,6 +232,7 @@ user_and_directories() {
         install -d -m 0755 -o mtad -g mtad /run/mtad
         install -d -m 0711 -o mtad -g mtad /var/lib/mtad
         install -d -m 3733 -o mtad -g mtad /var/lib/mtad/maildrop
+        install -d -m 0700 /var/backups/mtad
         say user "mtad, group mtad-admin; /etc/mtad, /var/lib/mtad, /run/mtad (without systemd: /run/mtad at each boot is yours)"
     else
         say user "not made: there is no systemd-sysusers here"

@@ -84,6 +84,11 @@ def test_users_and_directories(tmp_path: Path) -> None:
     assert {"mtad", "mtad-admin"} <= groups
     modes = {
         name: (tmp_path / name).stat().st_mode & 0o7777
-        for name in ("var/lib/mtad", "var/lib/mtad/maildrop", "run/mtad")
+        for name in ("var/lib/mtad", "var/lib/mtad/maildrop", "run/mtad", "var/backups/mtad")
     }
-    assert modes == {"var/lib/mtad": 0o711, "var/lib/mtad/maildrop": 0o3733, "run/mtad": 0o755}
+    assert modes == {
+        "var/lib/mtad": 0o711,
+        "var/lib/mtad/maildrop": 0o3733,
+        "run/mtad": 0o755,
+        "var/backups/mtad": 0o700,
+    }
