@@ -278,7 +278,9 @@ class Scheduler:
         running.job = left
         if stopped:
             left = replace(left, recipients=tuple([one for one in left.recipients if one.n not in stopped]))
-        running.asked = frozenset([one.n for one in left.recipients])
+        if not isinstance(plan, Reply) or site.name == job.domain:
+            running.asked = frozenset([one.n for one in left.recipients])
+        # Else its site was not asked: the domain has no plan now, and its hosts may be somebody else's.
         return left
 
     async def _put_off(self, running: Running, closed: Closed) -> None:

@@ -12,6 +12,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import dns.message
+import dns.rcode
 import pytest
 from dns_server import serving as dns_serving
 from smtp_peer import Peer, certificate, serving
@@ -35,6 +37,7 @@ from mtad.outbound.security import Security
 from mtad.outbound.sites import Sites
 from mtad.outbound.suspensions import Suspensions
 from mtad.outbound.tlsreports import TlsReports
+from mtad.queue.pace import FAILURES_MAX
 from mtad.queue.sqlite import open_store
 from mtad.queue.store import Selector, StoreError
 from mtad.tls.contexts import client_context
@@ -352,6 +355,36 @@ async def test_a_strangers_host_says_nothing_of_the_site_that_he_names_first(tmp
             made.scheduler.wake()
             [row] = await made.settled(name)
         server.close()
+    assert row.state == State.DONE
+
+
+async def test_a_strangers_dns_says_nothing_of_the_site_that_he_names(tmp_path):
+    """His mail went to somebody's hosts before his name servers fell silent: that is no trouble of those hosts."""
+
+    def servfail(query: dns.message.Message) -> bytes:
+        answer = dns.message.make_response(query)
+        answer.set_rcode(dns.rcode.SERVFAIL)
+        return answer.to_wire()
+
+    zone = "$ORIGIN test.\n@ 60 SOA ns h 1 1 1 1 1\n@ 60 NS ns\nlarge 60 MX 1 mx.large\n"
+    zone += "evil 60 MX 1 mx.large\nmx.large 60 A 127.0.0.1\n"
+    async with dns_serving(zone) as server, serving(Peer()) as large:
+        settings = {"dns": server.port, "port": large.port, "allow_private_addresses": True}
+        async with house(tmp_path, **settings) as made, running(made):
+            await made.put("x@evil.test")
+            made.scheduler.wake()
+            await made.settled("")
+            made.clock.ahead = 100.0
+            server.wrong["evil.test"] = servfail
+            for n in range(FAILURES_MAX):
+                name = await made.put(f"x{n}@evil.test")
+                made.scheduler.wake()
+                [row] = await made.settled(name)
+                assert row.last.status == "4.4.3"
+            assert not made.sites.find("mx.large.test").pace.open
+            name = await made.put("b@large.test")
+            made.scheduler.wake()
+            [row] = await made.settled(name)
     assert row.state == State.DONE
 
 
