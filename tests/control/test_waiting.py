@@ -42,7 +42,7 @@ RULE = did("queue.hold_rule.add")
          Waiting("held by rule 7 of root (alice)", 0.0, f"mtactl queue release {ID}.1")),
         (replace(TO, state=State.HELD), [RULE, FREEZE], SITE,
          Waiting("the user is frozen by root (alice): stolen", 0.0,
-                 "mtactl user thaw alice@example.test --release")),
+                 f"mtactl queue release {ID}.1")),
         (replace(TO, state=State.HELD, last=Reply(451, "4.3.0", "damaged")), [], SITE,
          Waiting("held by the daemon: damaged", 0.0, f"mtactl queue release {ID}.1")),
         (replace(TO, state=State.LEASED), [], SITE,

@@ -73,7 +73,7 @@ def why(message: Message, recipient: Recipient, actions: Sequence[Action], aroun
         case State.TRASHED:
             return Waiting("in the trash: nobody gets it", 0.0, f"mtactl queue restore {recipient.id}")
         case State.HELD:
-            return _held(message, recipient, actions)
+            return _held(recipient, actions)
         case State.LEASED:
             if around.running >= around.room > 0 and around.site:
                 words = f"being delivered, or next in line at {around.site}, which has {around.running} at work"
@@ -83,7 +83,7 @@ def why(message: Message, recipient: Recipient, actions: Sequence[Action], aroun
             return _ready(message, recipient, actions, around, now)
 
 
-def _held(message: Message, recipient: Recipient, actions: Sequence[Action]) -> Waiting:
+def _held(recipient: Recipient, actions: Sequence[Action]) -> Waiting:
     release = f"mtactl queue release {recipient.id}"
     by = next((one.entry for one in reversed(actions) if one.entry.operation in HOLDS), None)
     if by is None:
@@ -91,8 +91,6 @@ def _held(message: Message, recipient: Recipient, actions: Sequence[Action]) -> 
         damaged = f"held by the daemon: {last.text}" if last is not None and last.status == "4.3.0" else ""
         return Waiting(damaged or HELD_BY_DAEMON, 0.0, release)
     because = f": {by.reason}" if by.reason else ""
-    if by.operation == "user.freeze":
-        release = f"mtactl user thaw {message.peer.user} --release"
     of = f"{by.id} of " if by.operation == "queue.hold_rule.add" else ""
     return Waiting(f"{HOLDS[by.operation]}{of}{_who(by)}{because}", 0.0, release)
 
