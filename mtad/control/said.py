@@ -1,5 +1,6 @@
 """An operation as it could be typed again: for the log and the audit trail. Pure."""
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,13 +32,13 @@ def _words(param: Param, value: Any) -> list[str]:
         case tuple() as many if param.kind == "lines":
             return [f"{len(many)} lines"]
         case tuple() as many if param.many:
-            return [str(one) if param.positional else f"{flag} {one}" for one in many]
+            return [shlex.quote(str(one)) if param.positional else f"{flag} {shlex.quote(str(one))}" for one in many]
         case (sign, number):
-            return [f"{flag} {sign}{number}"]
+            return [f"{flag} {shlex.quote(f'{sign}{number}')}"]
         case float() as seconds:
             return [f"{flag} {_duration(seconds)}"]
         case _:
-            return [str(value) if param.positional else f"{flag} {value}"]
+            return [shlex.quote(str(value)) if param.positional else f"{flag} {shlex.quote(str(value))}"]
 
 
 def _duration(seconds: float) -> str:

@@ -148,7 +148,7 @@ async def test_rows_are_what_the_table_says(operator: Operator) -> None:
 async def test_selectors(operator: Operator, given: dict[str, Any], addresses: list[str]) -> None:
     await operator.bench.accept("b@b.test", ago_s=7200, reply=LATER)
     await operator.bench.accept("c@c.test", size=5000)
-    await operator.bench.accept("d%_@b.test", sender="", user="bob")
+    await operator.bench.accept("d%_@b.test", sender="", user="bob@example.test")
     assert await operator.listed(**given) == addresses
 
 
@@ -480,7 +480,7 @@ def test_the_selector_in_the_log() -> None:
         "all": True,
     }  # fmt: skip
     said = words(BY_NAME["queue.list"], check(BY_NAME["queue.list"], given))
-    assert said == "3kf9 3kfa.2 --from <> --state held --state trashed --older 2h --size >4096 --limit 5 --all"
+    assert said == "3kf9 3kfa.2 --from '<>' --state held --state trashed --older 2h --size '>4096' --limit 5 --all"
 
 
 async def test_below_its_access_nothing_happens(operator: Operator) -> None:
