@@ -92,13 +92,13 @@ class Users:
         return hmac.digest(self._install, purpose.encode(), "sha256")
 
     def close(self) -> None:
-        """End the password threads. Checks that still wait are cancelled."""
+        """Checks that still wait are cancelled."""
         self._threads.close()
 
     def qualify(self, name: str) -> str:
         """The canonical address of a user name. UserError when it is none."""
         try:
-            return addresses.parse(self._full(name), utf8=True)
+            return addresses.parse(self.in_full(name), utf8=True)
         except addresses.AddressError as error:
             raise UserError(f"{name!r} is not an address: {error}") from None
 
@@ -323,12 +323,13 @@ class Users:
             self._cache.clear()
         self._cache[proof] = now + CACHE_S, label
 
-    def _full(self, name: str) -> str:
-        return name if "@" in name or not self._domain else f"{name}@{self._domain}"
+    def in_full(self, name: str) -> str:
+        """A bare name with its domain; an address, a pattern (* and ?) and uid=NUMBER as they are."""
+        return name if set("@*?=") & set(name) or not self._domain else f"{name}@{self._domain}"
 
     def _key(self, name: str) -> str:
         """What a name is found by; text that is no address finds nobody."""
-        full = self._full(name)
+        full = self.in_full(name)
         try:
             return addresses.fold(full)
         except addresses.AddressError:

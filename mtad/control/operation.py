@@ -140,8 +140,9 @@ def check(operation: Operation, given: Mapping[str, Any]) -> dict[str, Any]:
             checked[param.name] = tuple(_parse(param, item) for item in value)
         else:
             checked[param.name] = _parse(param, value)
-    if operation.selects and operation.effect > Effect.READ and not conditions(checked):
-        raise UsageError("", "select something, or say --all")
+    if operation.selects and operation.effect > Effect.READ and set(conditions(checked)) <= {"not_subject"}:
+        only = ": --not-subject alone leaves nearly everything" if checked["not_subject"] else ""
+        raise UsageError("", f"select something, or say --all{only}")
     return checked
 
 
@@ -170,7 +171,7 @@ SELECTOR = (
     Param("from", "address", 'Sender: an address, "@domain", or a pattern with * and ?; "<>" is the null sender.'),
     Param("to", "address", 'Recipient: an address, "@domain", or a pattern with * and ?.'),
     Param("domain", "domain", "Domain of the recipient."),
-    Param("user", "user", "The authenticated user who sent it, in full as `user list` has it, or a pattern."),
+    Param("user", "user", "The authenticated user who sent it; a bare name gets the first domain; or a pattern."),
     Param("ip", "text", "The client's IP address."),
     Param("state", "choice", "Delivery state; may be repeated: any of them.", many=True, choices=values.STATES),
     Param(

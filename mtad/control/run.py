@@ -21,7 +21,7 @@ async def perform(admin: Admin, operation: Operation, given: Args) -> AsyncGener
         group = admin.config.access.admin_group
         who = f"root and members of the group {group}" if group else "root"
         raise Failed("Denied", f"{operation.name.replace('.', ' ')} is for {who}")
-    args = check(operation, given)
+    args = _in_full(admin, operation, check(operation, given))
     caller, said = admin.caller, words(operation, args)
     entry = Entry(caller.uid, caller.name, operation.name, said, args.get("reason") or "")
     outcome = _Outcome()
@@ -39,6 +39,12 @@ async def perform(admin: Admin, operation: Operation, given: Args) -> AsyncGener
         changes = operation.effect > Effect.READ
         if (changes or operation.told) and outcome.done and not args.get("dry_run"):
             await _audit(admin, operation, replace(entry, changed=outcome.changed if changes else 0), outcome)
+
+
+def _in_full(admin: Admin, operation: Operation, args: Args) -> Args:
+    """A user that a condition names without a domain is the one that `user show` would find."""
+    users = [param.name for param in operation.params if param.kind == "user" and not param.positional]
+    return {**args, **{name: admin.users.in_full(args[name]) for name in users if args[name]}}
 
 
 class _Outcome:

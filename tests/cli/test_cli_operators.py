@@ -130,7 +130,7 @@ def test_what_lists_all_of_it(name: str, given: dict[str, object], command: str)
 def test_a_list_shows_subjects_where_they_are_asked_about(
     mtactl: Run, daemon: Daemon, given: tuple[str, ...], title: bool
 ) -> None:
-    daemon.accept("a@b.test", user="alice", subject="Hi \u202e there")
+    daemon.accept("a@b.test", user="alice@example.test", subject="Hi \u202e there")
     mtactl("queue", "hold", "--all", "--reason", "look")
     lines = mtactl("queue", "list", *given).stdout.splitlines()
     assert ("SUBJECT" in lines[0].split()) is title

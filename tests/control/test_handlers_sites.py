@@ -82,7 +82,11 @@ async def test_what_a_broken_site_said_comes_first_and_only_what_was_said_has_a_
 
 @pytest.mark.parametrize(
     ("kind", "value", "kept"),
-    [("domain", "Bücher.Example", "xn--bcher-kva.example"), ("site", "MX.y.test.", "mx.y.test"), ("user", "Al", "al")],
+    [
+        ("domain", "Bücher.Example", "xn--bcher-kva.example"),
+        ("site", "MX.y.test.", "mx.y.test"),
+        ("user", "Al", "al@example.test"),
+    ],
 )
 async def test_a_suspension_is_made_shown_replaced_and_removed(
     operator: Operator, kind: str, value: str, kept: str
@@ -106,7 +110,7 @@ async def test_one_thing_is_suspended_at_a_time(operator: Operator, given: dict[
 
 
 async def test_the_mail_of_a_suspended_user_is_put_off_and_comes_back(operator: Operator) -> None:
-    name = await operator.bench.accept("b@remote.test", user="al")
+    name = await operator.bench.accept("b@remote.test", user="al@example.test")
     await operator.call("suspend.add", user="al")
     now = operator.bench.clock()
     [row] = await operator.bench.store.select(Selector(ids=(name,)), now)
@@ -150,7 +154,7 @@ async def test_the_queue_shows_why_mail_waits_that_was_not_even_tried(operator: 
     assert [one["delay_reason"] for one in row["recipients"]] == [
         "Mail to this site is suspended: they move", "",
     ]  # fmt: skip
-    await operator.bench.accept("d@z.test", user="eve")
+    await operator.bench.accept("d@z.test", user="eve@example.test")
     await operator.bench.accept("e@z.test", user="bob")
     await operator.call("suspend.add", user="eve")
     shown = await operator.call("queue.list")

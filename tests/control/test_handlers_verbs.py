@@ -280,7 +280,9 @@ async def test_all_but_these_subjects(operator: Operator) -> None:
     assert await operator.listed(subject=["you"], not_subject=["won", "pills"]) == ["d@d.test"]
     with pytest.raises(Failed, match="subjects at once"):
         await operator.call("queue.list", not_subject=["x"] * 101)
-    assert await operator.count("queue.purge", not_subject=["order"]) == 2
+    with pytest.raises(UsageError, match="select something"):
+        await operator.call("queue.purge", not_subject=["order"])
+    assert await operator.count("queue.purge", not_subject=["order"], all=True) == 2
     assert await operator.listed() == ["d@d.test"]
 
 
