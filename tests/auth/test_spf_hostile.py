@@ -1,33 +1,10 @@
 """Records that are written to keep us busy, or to make us say what was not decided. All of it runs in the event loop of
 the daemon, so what takes the square of the time here runs into the time limit of the tests."""
 
-from collections.abc import Mapping, Sequence
-
 import pytest
+from auth_zone import Zone
 
 from mtad.auth import spf, spf_record
-from mtad.dns.resolver import NoData
-
-
-class Zone:
-    """TXT records, and nothing else."""
-
-    def __init__(self, texts: Mapping[str, bytes]) -> None:
-        self._texts = texts
-
-    async def txt(self, name: str) -> Sequence[bytes]:
-        if name not in self._texts:
-            raise NoData(name)
-        return [self._texts[name]]
-
-    async def mx_names(self, name: str) -> Sequence[str]:
-        raise NoData(name)
-
-    async def addresses_of(self, name: str, version: int) -> Sequence[str]:
-        raise NoData(name)
-
-    async def names_of(self, ip: str) -> Sequence[str]:
-        raise NoData(ip)
 
 
 @pytest.mark.parametrize(

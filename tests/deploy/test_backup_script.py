@@ -27,6 +27,14 @@ def backup(host: Mtad, *words: str | Path, **env: str) -> subprocess.CompletedPr
     )  # fmt: skip
 
 
+def in_place_of_mtactl(place: Path, script: str) -> Path:
+    """A shell script that is called instead; the real one is $real."""
+    path = place / "mtactl"
+    path.write_text(f"#!/bin/sh\nreal='{SCRIPT.parents[1] / '.venv' / 'bin' / 'mtactl'}'\n{script}")
+    path.chmod(0o755)
+    return path
+
+
 def unpacked(target: Path, into: Path) -> Path:
     (archive,) = target.glob("mtad-*.tar.gz")
     assert archive.stat().st_mode & 0o777 == 0o600
@@ -79,13 +87,10 @@ def test_only_old_files_of_its_own_go(mtad: Mtad, tmp_path: Path) -> None:
 def test_a_damaged_database_is_not_kept(mtad: Mtad, tmp_path: Path) -> None:
     """An mtactl whose copy is broken: the script judges what was written, not what was said."""
     mtad.start()
-    bad = tmp_path / "mtactl"
-    real = SCRIPT.parents[1] / ".venv" / "bin" / "mtactl"
-    bad.write_text(
-        f'#!/bin/sh\n{real} "$@" || exit $?\n'
-        '[ "$2" != create ] || printf x | dd of="$3" bs=1 seek=200 conv=notrunc status=none\n'
+    bad = in_place_of_mtactl(
+        tmp_path,
+        '"$real" "$@" || exit $?\n[ "$2" != create ] || printf x | dd of="$3" bs=1 seek=200 conv=notrunc status=none\n',
     )
-    bad.chmod(0o755)
     done = backup(mtad, tmp_path / "out", MTACTL=str(bad))
     assert done.returncode == 65, done.stderr
     assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
@@ -94,13 +99,10 @@ def test_a_damaged_database_is_not_kept(mtad: Mtad, tmp_path: Path) -> None:
 def test_what_could_not_be_looked_at_is_kept(mtad: Mtad, tmp_path: Path) -> None:
     """A full $TMPDIR says nothing against a backup."""
     mtad.start()
-    fake = tmp_path / "mtactl"
-    real = SCRIPT.parents[1] / ".venv" / "bin" / "mtactl"
-    fake.write_text(
-        f'#!/bin/sh\n[ "$2" != verify ] || {{ echo "mtactl: $TMPDIR: No space left on device" >&2; exit 75; }}\n'
-        f'exec {real} "$@"\n'
+    fake = in_place_of_mtactl(
+        tmp_path,
+        '[ "$2" != verify ] || { echo "mtactl: $TMPDIR: No space left on device" >&2; exit 75; }\nexec "$real" "$@"\n',
     )
-    fake.chmod(0o755)
     (tmp_path / "out" / "mtad-verify-x").mkdir(parents=True)
     done = backup(mtad, tmp_path / "out", MTACTL=str(fake))
     assert done.returncode == 75
