@@ -19,8 +19,8 @@ sys.path.insert(0, str(REPOSITORY / "tests" / "peers"))
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")
 
-# No test may find the machine's own daemon or configuration.
-for name in [name for name in os.environ if name.startswith("MTA_")]:
+# No test may find the machine's own daemon or configuration, or the width of the terminal it was started from.
+for name in [name for name in os.environ if name.startswith("MTA_") or name in ("COLUMNS", "LINES")]:
     del os.environ[name]
 
 

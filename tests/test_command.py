@@ -37,6 +37,7 @@ def test_an_early_interrupt_shows_no_traceback(repository: Path) -> None:
     # What is imported first raises the signal, so that it always comes at the same place.
     code = (
         "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell has it ignored in the background
         "class Finder:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name == 'mtad.command': os.kill(os.getpid(), signal.SIGINT)\n"
