@@ -20,7 +20,13 @@ from mtad.queue.writer import Phase, R, Work, Writer, one_by_one
 
 RESERVE_BYTES = 32 * 1024 * 1024
 """Free room on the disk below which no mail is taken: what was taken must still be able to end, and the log of the
-database takes up to half of it meanwhile."""
+database takes up to half of it meanwhile. Pages of the database that hold nothing any more stand for the other half:
+its file never shrinks, and on a small disk one busy hour would else close the door for good."""
+
+
+def has_room(free_bytes: int, reusable_bytes: int, reserve_bytes: int) -> bool:
+    """Whether mail may be taken: by what is free on the disk, and what is unused within the database."""
+    return free_bytes >= reserve_bytes // 2 and free_bytes + reusable_bytes >= reserve_bytes
 
 
 class Doubt:
@@ -61,6 +67,7 @@ class Passage:
         self._bodies = bodies
         self._doubt = doubt
         self._data = data
+        self._connection = connection
         self.reserve_bytes = RESERVE_BYTES
         self._accept = Work("accept", self._where_there_is_room(cycle.accept))
         self._lease = Work("lease", one_by_one(cycle.lease))
@@ -84,11 +91,16 @@ class Passage:
         def run(new: Sequence[NewMessage]) -> R:
             disk = os.statvfs(self._data)
             free_bytes = disk.f_bavail * disk.f_frsize
-            if free_bytes < self.reserve_bytes:
+            if free_bytes < self.reserve_bytes and not has_room(free_bytes, self._reusable(), self.reserve_bytes):
                 raise StoreError(f"only {free_bytes} octets are free on the disk of {self._data}", full=True)
             return accept(new)
 
         return run
+
+    def _reusable(self) -> int:
+        (pages,) = self._connection.execute("PRAGMA freelist_count").fetchone()
+        (page_bytes,) = self._connection.execute("PRAGMA page_size").fetchone()
+        return int(pages * page_bytes)
 
     async def lease(self, now: float, until: float, limit: int, skip: frozenset[str] = frozenset()) -> Sequence[Job]:
         jobs = await self._writer.do(self._lease, Lease(now, until, limit, skip))

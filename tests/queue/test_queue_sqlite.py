@@ -8,6 +8,7 @@ import os
 import sqlite3
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from queue_mails import HEAD, LATER, NOW, OK, mail, message_id, outcome
@@ -19,6 +20,7 @@ from mtad.mail import ident
 from mtad.mail.envelope import Content, State
 from mtad.queue import database
 from mtad.queue.contents import Contents
+from mtad.queue.passage import has_room
 from mtad.queue.sqlite import SqliteStore, open_read_only, open_store
 from mtad.queue.store import Damaged, Hold, Place, Selector, StoreError, StoreLocked, Trash, Why
 from mtad.queue.writer import Phase, Work, one_by_one
@@ -547,3 +549,26 @@ async def test_without_room_no_mail_is_taken_and_what_was_taken_ends(sqlite_stor
     [job] = await sqlite_store.lease(NOW, NOW + 60, 10)
     assert await sqlite_store.settle(outcome(job, State.DONE, OK))
     assert (await sqlite_store.stats(NOW)).messages == 0
+
+
+@pytest.mark.parametrize(
+    ("free", "reusable", "room"),
+    [(100, 0, True), (99, 0, False), (60, 40, True), (60, 39, False), (50, 50, True), (49, 1000, False)],
+)
+def test_what_counts_as_room(free: int, reusable: int, room: bool) -> None:
+    assert has_room(free, reusable, 100) is room
+
+
+async def test_a_database_that_is_large_and_empty_takes_mail_on_a_small_disk(
+    sqlite_store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sqlite_store.reserve_bytes = 100_000
+    monkeypatch.setattr("os.statvfs", lambda path: SimpleNamespace(f_bavail=60, f_frsize=1000))
+    with pytest.raises(StoreError):
+        await sqlite_store.accept(mail(1, "a@example.test"))
+    sqlite_store.reserve_bytes = 60_000
+    await sqlite_store.accept(mail(2, "b@example.test", body=b"x" * 90_000))
+    [job] = await sqlite_store.lease(NOW, NOW + 60, 10)
+    assert await sqlite_store.settle(outcome(job, State.DONE, OK))
+    sqlite_store.reserve_bytes = 100_000
+    await sqlite_store.accept(mail(3, "c@example.test"))
