@@ -139,7 +139,9 @@ class Acceptor:
             self._forget(received)
             return KEY_TAKEN
         except StoreError as error:
-            # A large body stays: perhaps the commit failed after it was done. The sweep deletes what no row names.
+            # Else each mail that a full disk refuses leaves it fuller. In doubt the sweep deletes what no row names.
+            if not error.doubtful:
+                self._forget(received)
             self._events.store_trouble(str(error))
             return (NO_ROOM if error.full else LOCAL_ERROR).because(str(error))
         faults.point("accept.before_reply")

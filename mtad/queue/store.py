@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 
 
 class StoreError(Exception):
-    """The store could not do it now. Nothing changed. `full` means no room (452 4.3.1 to a peer, else 451 4.3.0)."""
+    """The store could not do it now. Nothing changed. `full` means no room (452 4.3.1 to a peer, else 451 4.3.0);
+    `doubtful` that a crash could show it done all the same."""
 
     def __init__(self, cause: str, *, full: bool = False) -> None:
         super().__init__(cause)
         self.full = full
+        self.doubtful = False
 
 
 class Damaged(StoreError):  # noqa: N818  (the state it is in)

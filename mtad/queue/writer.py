@@ -194,7 +194,7 @@ class Writer:
             self._rollback()
             self._overwrite()
             self._make_room(error)
-            return [(item.future, None, _public(error)) for item in items]
+            return [(item.future, None, _doubtful(error)) for item in items]
         return outcomes
 
     def _attempt(self, item: _Item) -> _Outcome:
@@ -207,7 +207,7 @@ class Writer:
 
     def _make_room(self, error: Exception) -> None:
         """On a full disk the log gives back what it takes, if the database has room for it."""
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        if getattr(error, "full", False) or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
             self._checkpoint("TRUNCATE")
 
     def _rollback(self) -> None:
@@ -227,12 +227,14 @@ class Writer:
             self._rollback()
 
     def _checkpoint(self, mode: str) -> None:
-        """A failure keeps the log, where everything still is; the next one tries again."""
+        """A failure keeps the log, where everything still is; when nobody asks for anything it is tried again."""
         if self._wal_bytes == 0 or not self._checkpoints:
             return
         self._wal_bytes = 0
-        with suppress(sqlite3.Error):
+        try:
             self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+        except sqlite3.Error:
+            self._wal_bytes = 1
 
     def _resolve(self, outcomes: list[_Outcome]) -> None:
         self._call(_set_results, outcomes)
@@ -271,6 +273,13 @@ def _public(error: Exception) -> Exception:
     if isinstance(error, (OverflowError, UnicodeError)):
         return StoreError(f"{type(error).__name__}: {error}")
     return error
+
+
+def _doubtful(error: sqlite3.Error) -> StoreError:
+    """Of a COMMIT."""
+    failure = store_error(error)
+    failure.doubtful = True
+    return failure
 
 
 def store_error(error: sqlite3.Error | UnicodeError) -> StoreError:

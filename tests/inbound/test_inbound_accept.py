@@ -185,6 +185,15 @@ async def test_small_and_large_bodies_are_stored_as_they_came(house: House, size
     assert os.listdir(house.config.paths.spool) == ([row.message.id] if size > INLINE_MAX_BYTES else [])
 
 
+async def test_a_large_mail_for_which_the_store_has_no_room_leaves_no_file(house: House) -> None:
+    """Else a full disk gets fuller with each time that the client tries again."""
+    house.store.reserve_bytes = 1 << 62
+    assert (await send(house, STRANGER, b"a: b\r\n\r\n" + b"x\r\n" * INLINE_MAX_BYTES, "alice@example.test"))[
+        :3
+    ] == "452"
+    assert os.listdir(house.config.paths.spool) == []
+
+
 async def test_a_refused_large_mail_leaves_no_file(house: House) -> None:
     large = b"Received: x\r\n" * 60 + b"\r\n" + b"x" * 60 * 5000
     assert await send(house, STRANGER, large, "alice@example.test") == "554 5.4.6"
